@@ -1,0 +1,53 @@
+"""Configuration of one agent, all in one place; every part gets what it needs from here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """The runtime child and its endpoint.
+
+    Attributes:
+        port: Loopback TCP port; 0 picks a free one, None opens none.
+        socket: Unix socket, at most 100 bytes long; None opens none.
+        socket_mode: Permissions of the socket.
+        workers: Threads that run requests.
+        threads: Threads inside one session (`intra_op`).
+        queue: Requests that may wait; beyond that the answer is 503.
+        body_mb: Largest request body, in MiB.
+        memory_mb: Address space of the child in MiB; None leaves it open.
+        nice: Niceness of the child.
+        remembered: Answers that still wait for a label.
+    """
+
+    port: int | None = 0
+    socket: Path | None = None
+    socket_mode: int = 0o660
+    workers: int = 2
+    threads: int = 1
+    queue: int = 64
+    body_mb: int = 64
+    memory_mb: int | None = None
+    nice: int = 0
+    remembered: int = 4096
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """One agent.
+
+    Attributes:
+        dir: Its private directory (design: on disk).
+        runtime: The runtime child.
+        disk_budget_mb: What store and incoming may take together.
+        disk_reserve_mb: What stays free on the file system.
+        declared_facts: Facts that replace the probed ones; facts then say `declared`.
+    """
+
+    dir: Path
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    disk_budget_mb: int = 4096
+    disk_reserve_mb: int = 64
+    declared_facts: Mapping[str, object] = field(default_factory=dict)
