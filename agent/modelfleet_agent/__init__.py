@@ -1,0 +1,1 @@
+"""The modelfleet agent: verifies, installs, serves and reports models on a device."""
