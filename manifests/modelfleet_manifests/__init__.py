@@ -1,0 +1,1 @@
+"""Documents that travel between server and device, and what follows from them; pure."""

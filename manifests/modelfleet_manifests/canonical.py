@@ -1,0 +1,87 @@
+"""The one way to write a document as bytes, and the strict way to read it back.
+
+Canonical JSON as securesystemslib writes it (keys sorted, no white space, no floats, only
+quote and backslash escaped). Reading refuses whatever does not write back to the same
+bytes, so a document has exactly one encoding and its digest names it.
+"""
+
+import json
+from typing import NoReturn
+
+from securesystemslib.formats import encode_canonical
+
+from modelfleet_manifests.errors import FormatError, SizeError
+
+MAX_DEPTH = 32
+MAX_INTEGER = 2**53 - 1
+
+
+def canonical(value: object) -> bytes:
+    """Return the canonical bytes of `value`.
+
+    Raises:
+        FormatError: `value` holds a float, a key that is no string, an integer beyond
+            ±(2^53 - 1), or something that is not JSON.
+    """
+    _check(value, 0)
+    return str(encode_canonical(value)).encode()
+
+
+def parse(data: bytes, *, what: str, cap: int) -> object:
+    """Return the value whose canonical bytes are `data`.
+
+    Args:
+        data: The bytes, untrusted or just verified.
+        what: Named in errors.
+        cap: The most bytes that are looked at.
+
+    Raises:
+        SizeError: More than `cap` bytes, or nested deeper than 32.
+        FormatError: Not UTF-8, not JSON, duplicate keys, a float, NaN, or not canonical.
+    """
+    if len(data) > cap:
+        raise SizeError(what, f"{len(data)} bytes, at most {cap} are allowed")
+    value = _load(data, what)
+    try:
+        same = canonical(value) == data
+    except FormatError as error:
+        raise FormatError(what, error.why) from None
+    if not same:
+        raise FormatError(what, "is not canonical JSON")
+    return value
+
+
+def _load(data: bytes, what: str) -> object:
+    def refuse(text: str) -> NoReturn:
+        raise FormatError(what, f"holds the number {text}; only integers are allowed")
+
+    try:
+        return json.loads(data, parse_float=refuse, parse_constant=refuse)
+    except RecursionError:
+        raise SizeError(what, f"is nested deeper than {MAX_DEPTH}") from None
+    except ValueError as error:
+        raise FormatError(what, f"is not JSON ({error})") from None
+
+
+def _check(value: object, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise SizeError("document", f"is nested deeper than {MAX_DEPTH}")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise FormatError("document", f"has the key {key!r}, which is no string")
+            _check(item, depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check(item, depth + 1)
+    else:
+        _check_scalar(value)
+
+
+def _check_scalar(value: object) -> None:
+    if isinstance(value, float):
+        raise FormatError("document", f"holds the float {value!r}; write a decimal string")
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise FormatError("document", f"holds {value}, beyond 2^53 - 1")
+    if value is not None and not isinstance(value, str | int):
+        raise FormatError("document", f"holds a {type(value).__name__}")

@@ -1,0 +1,134 @@
+"""DSSE envelopes: verify the bytes first, then parse them.
+
+Source: the DSSE v1 specification (secure-systems-lab/dsse), with JSON envelopes that are
+canonical themselves, so that an envelope has one encoding too.
+"""
+
+import base64
+import binascii
+from collections.abc import Collection, Sequence
+
+from modelfleet_manifests.canonical import canonical, parse
+from modelfleet_manifests.errors import FormatError, SignatureError
+from modelfleet_manifests.keys import SIGNATURE_BYTES, PrivateKey, PublicKey
+
+MAX_SIGNATURES = 4
+
+
+def payload_type(kind: str) -> str:
+    """Return the media type of a document, for example of `deployment`."""
+    return f"application/vnd.modelfleet.{kind}+json"
+
+
+def encode_pae(media_type: str, payload: bytes) -> bytes:
+    """Return DSSE's pre-authentication encoding: what is signed."""
+    kind = media_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def seal(kind: str, payload: bytes, keys: Sequence[PrivateKey]) -> bytes:
+    """Return the envelope of `payload`, signed by each of `keys` (1 to 4)."""
+    message = encode_pae(payload_type(kind), payload)
+    return canonical(
+        {
+            "payload": base64.b64encode(payload).decode(),
+            "payloadType": payload_type(kind),
+            "signatures": [
+                {
+                    "keyid": key.public.key_id,
+                    "sig": base64.b64encode(key.sign(message)).decode(),
+                }
+                for key in keys
+            ],
+        }
+    )
+
+
+def unseal(
+    envelope: bytes, kind: str, keys: Collection[PublicKey], *, cap: int, threshold: int = 1
+) -> bytes:
+    """Return the payload once `threshold` of `keys` signed it as a `kind`.
+
+    A key counts once, however often it signed and under however many ids.
+
+    Args:
+        envelope: Untrusted bytes.
+        kind: The document's type, for example `assignment`.
+        keys: The keys that may sign it.
+        cap: The most bytes of the envelope.
+        threshold: How many different keys must have signed.
+
+    Raises:
+        SizeError: The envelope is larger than `cap`.
+        FormatError: It is not an envelope of this kind.
+        SignatureError: Too few of `keys` signed it.
+    """
+    payload, signatures = _open(envelope, kind, cap)
+    message = encode_pae(payload_type(kind), payload)
+    by_id = {key.key_id: key for key in keys}
+    signers: set[str] = set()
+    for key_id, signature in signatures:
+        key = by_id.get(key_id)
+        if key is None:
+            continue
+        try:
+            key.verify(message, signature)
+        except SignatureError:
+            continue  # another signature of the envelope may still do
+        signers.add(key.hex)
+    if len(signers) < max(threshold, 1):
+        raise SignatureError(
+            kind, f"{len(signers)} of {max(threshold, 1)} valid signatures"
+        )
+    return payload
+
+
+def peek(envelope: bytes, kind: str, *, cap: int) -> bytes:
+    """Return the payload of an envelope *without* checking any signature.
+
+    Only for finding out which key to check with; never act on it.
+
+    Raises:
+        SizeError: The envelope is larger than `cap`.
+        FormatError: It is not an envelope of this kind.
+    """
+    return _open(envelope, kind, cap)[0]
+
+
+def _open(envelope: bytes, kind: str, cap: int) -> tuple[bytes, list[tuple[str, bytes]]]:
+    value = parse(envelope, what=f"{kind} envelope", cap=cap)
+    if not isinstance(value, dict) or set(value) != {
+        "payload",
+        "payloadType",
+        "signatures",
+    }:
+        raise FormatError(f"{kind} envelope", "is not a DSSE envelope")
+    if value["payloadType"] != payload_type(kind):
+        raise FormatError(f"{kind} envelope", f"holds a {value['payloadType']!r}")
+    signatures = value["signatures"]
+    if not isinstance(signatures, list) or not 1 <= len(signatures) <= MAX_SIGNATURES:
+        raise FormatError(f"{kind} envelope", f"needs 1 to {MAX_SIGNATURES} signatures")
+    return (
+        _decode(value["payload"], kind),
+        [_read_signature(item, kind) for item in signatures],
+    )
+
+
+def _read_signature(item: object, kind: str) -> tuple[str, bytes]:
+    if not isinstance(item, dict) or set(item) != {"keyid", "sig"}:
+        raise FormatError(f"{kind} envelope", "has a signature that is not {keyid, sig}")
+    raw = _decode(item["sig"], kind)
+    if not isinstance(item["keyid"], str) or len(raw) != SIGNATURE_BYTES:
+        raise FormatError(f"{kind} envelope", "has a signature that is not Ed25519")
+    return item["keyid"], raw
+
+
+def _decode(text: object, kind: str) -> bytes:
+    # Python's decoder skips what it does not know: only what encodes back is taken.
+    try:
+        raw = base64.b64decode(text if isinstance(text, str) else "?", validate=True)
+    except (binascii.Error, ValueError):
+        raise FormatError(f"{kind} envelope", "holds broken base64") from None
+    if base64.b64encode(raw).decode() != text:
+        raise FormatError(f"{kind} envelope", "holds base64 with another encoding")
+    return raw

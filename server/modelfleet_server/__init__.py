@@ -1,0 +1,1 @@
+"""The modelfleet server: catalogue, trust, rollouts, compliance, console, command line."""
