@@ -24,7 +24,7 @@ def canonical(value: object) -> bytes:
             ±(2^53 - 1), or something that is not JSON.
     """
     _check(value, 0)
-    return str(encode_canonical(value)).encode()
+    return str(encode_canonical(value)).encode()  # type: ignore[arg-type]  # checked above
 
 
 def parse(data: bytes, *, what: str, cap: int) -> object:

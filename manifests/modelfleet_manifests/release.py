@@ -3,6 +3,7 @@
 Its bytes are one target of the trust repository; their SHA-256 is the release id.
 """
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from msgspec import Meta
@@ -23,6 +24,22 @@ Decimal = Annotated[str, Meta(pattern=r"^-?[0-9]{1,16}(\.[0-9]{1,12})?$")]
 FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,126}$")]
 Datatype = Annotated[str, Meta(pattern=r"^(BOOL|U?INT(8|16|32|64)|FP(16|32|64)|BYTES)$")]
 Text = Annotated[str, Meta(max_length=200)]
+
+
+def files_digest(files: Iterable[tuple[str, str]]) -> str:
+    """Return one digest for the named files of a variant.
+
+    Args:
+        files: Pairs of file name and SHA-256, at least one.
+
+    Returns:
+        The file's own digest where there is one, otherwise the SHA-256 of the lines
+        `<digest>  <name>`, sorted by name, each ended by a newline.
+    """
+    pairs = sorted(files)
+    if len(pairs) == 1:
+        return pairs[0][1]
+    return sha256("".join(f"{digest}  {name}\n" for name, digest in pairs).encode())
 
 
 class ReleaseRef(Body, kw_only=True, frozen=True):
@@ -104,8 +121,8 @@ class Variant(Body, kw_only=True, frozen=True):
 
     @property
     def digest(self) -> str:
-        """Names the variant on a device: the SHA-256 of its graph file."""
-        return self.files[0].digest
+        """Names the variant on a device, see `files_digest`."""
+        return files_digest((file.name, file.digest) for file in self.files)
 
 
 class Demands(Body, kw_only=True, frozen=True):

@@ -24,7 +24,7 @@ class Version:
         """Read `text`.
 
         Raises:
-            BadNameError: It is not `MAJOR.MINOR.PATCH[-PRERELEASE]` of at most 64 characters.
+            BadNameError: It is not `MAJOR.MINOR.PATCH[-PRERELEASE]`, or too long.
         """
         if len(text) > MAX_LENGTH or not _VERSION.fullmatch(text):
             raise BadNameError(
