@@ -132,6 +132,8 @@ def find_actor(
         for authenticate in authenticators:
             if actor := authenticate(session, shown, now=now):
                 return actor
+    if shown.bearer is None:
+        return None  # a cookie that is no longer good
     raise UnauthorizedError(
         "the token is not known here", "Log in again: modelfleet login."
     )

@@ -1,0 +1,1 @@
+"""The log of every change: append-only, each entry chained to the one before."""
