@@ -1,0 +1,60 @@
+# The few commands that the README names. Everything lives in .venv and .cache.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: setup setup-dev system demo test test-all check bench lock format clean
+
+# --no-build-isolation: the build backend comes from the lock as well.
+.venv/setup: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "modelfleet needs Python 3.11 or newer: PYTHON=/path/to/python make $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) --require-hashes -r requirements.lock
+	$(INSTALL) --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/setup-dev: requirements-dev.lock .venv/setup
+	$(INSTALL) --require-hashes -r requirements-dev.lock
+	touch $@
+
+setup: .venv/setup
+setup-dev: .venv/setup-dev
+
+# Mosquitto and Chromium, for tests only: found, installed, unpacked, or skipped by name.
+system:
+	@bash tools/system_parts.sh
+
+demo:
+	@start=$$(date +%s); $(MAKE) --no-print-directory setup && echo "Set up in $$(( $$(date +%s) - start )) s."
+	@$(BIN)/modelfleet demo
+
+test: setup-dev system
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup-dev system
+	$(BIN)/python -m pytest
+
+check: setup-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup-dev
+	$(BIN)/python -m bench
+
+format: setup-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Pin again what pyproject.toml asks for. No registry address is written.
+LOCK := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url \
+  --no-emit-find-links --no-emit-trusted-host --no-header --no-annotate
+lock:
+	test -x $(BIN)/pip-compile || $(INSTALL) pip-tools
+	$(LOCK) --extra server --extra agent --extra build -o requirements.lock pyproject.toml
+	$(LOCK) --extra server --extra agent --extra build --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+
+clean:
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
