@@ -1,0 +1,56 @@
+"""A proposal's life, and the words of the trust slice; pure."""
+
+from enum import StrEnum
+
+from modelfleet_server.kit.errors import ConflictError
+
+
+class Kind(StrEnum):
+    """What a proposal changes."""
+
+    RELEASE = "release"
+    REVOCATION = "revocation"
+    RENEWAL = "renewal"
+
+
+class State(StrEnum):
+    """Where a proposal is."""
+
+    OPEN = "open"
+    PUBLISHED = "published"
+    WITHDRAWN = "withdrawn"
+
+
+class Event(StrEnum):
+    """What happens to a proposal."""
+
+    COMPLETE = "complete"
+    WITHDRAW = "withdraw"
+
+
+MOVES: dict[tuple[State, Event], State] = {
+    (State.OPEN, Event.COMPLETE): State.PUBLISHED,
+    (State.OPEN, Event.WITHDRAW): State.WITHDRAWN,
+}
+
+
+class ProposalClosedError(ConflictError):
+    """The proposal is published or withdrawn: nothing about it changes any more."""
+
+    code = "proposal-closed"
+
+
+def after(state: State, event: Event) -> State:
+    """Return the state that follows.
+
+    Raises:
+        ProposalClosedError: The pair is not in `MOVES`.
+    """
+    try:
+        return MOVES[state, event]
+    except KeyError:
+        raise ProposalClosedError(
+            f"the proposal is {state} already",
+            "Look at it with: modelfleet proposal show.",
+            state=state,
+        ) from None
