@@ -17,6 +17,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
@@ -66,11 +67,12 @@ class Database:
 
     Args:
         url: SQLAlchemy URL, `sqlite:////absolute/path.db` or `postgresql+psycopg://...`.
+        enforce_keys: Check foreign keys on SQLite; only migrations may not want that.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, enforce_keys: bool = True) -> None:
         self.url = url
-        self.engine = _make_engine(url)
+        self.engine = _make_engine(url, enforce_keys=enforce_keys)
         self._writer = threading.Lock()
 
     @contextmanager
@@ -124,7 +126,7 @@ def _call(hook: Callable[[], None]) -> None:
         log.exception("a hook after commit failed")
 
 
-def _make_engine(url: str) -> Engine:
+def _make_engine(url: str, *, enforce_keys: bool) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
         engine = create_engine(url, pool_size=POOL_SIZE, pool_pre_ping=True)
         event.listen(engine, "begin", _begin_postgresql)
@@ -139,16 +141,18 @@ def _make_engine(url: str) -> Engine:
             "isolation_level": None,  # the driver must not send BEGIN by itself
         },
     )
-    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "connect", partial(_set_up_sqlite, enforce_keys=enforce_keys))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _set_up_sqlite(connection: DBAPIConnection, _record: object) -> None:
+def _set_up_sqlite(
+    connection: DBAPIConnection, _record: object, *, enforce_keys: bool
+) -> None:
     for pragma in (
         "journal_mode = WAL",
         "synchronous = NORMAL",  # a power cut may lose the last commits, never the file
-        "foreign_keys = ON",
+        f"foreign_keys = {int(enforce_keys)}",
         f"busy_timeout = {WAIT_S * 1000}",
     ):
         cursor = connection.cursor()
