@@ -156,6 +156,23 @@ def seal(path: Path, mode: int = READ_ONLY) -> None:
             os.close(fd)
 
 
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    """Write `data` over the bytes at `offset` of an existing file, durably.
+
+    The file keeps its blocks, so this works on a full disk; a power cut may tear it.
+    """
+    with changing("write", path):
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            view = memoryview(data)
+            while view:
+                done = os.pwrite(fd, view, offset)
+                view, offset = view[done:], offset + done
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
 class Appender:
     """A file that only grows: a partial download, a journal.
 
