@@ -1,0 +1,1 @@
+"""How the device hears and fetches: MQTT session, inbox of documents, downloads."""

@@ -1,0 +1,1 @@
+"""What the device says: a chain of signed reports, kept until they are acknowledged."""
