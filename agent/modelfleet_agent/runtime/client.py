@@ -1,37 +1,37 @@
 """The supervisor's side of the runtime child."""
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
+import msgspec
+
+from modelfleet_agent.errors import RetryableError
+from modelfleet_agent.runtime.channel import Channel, RuntimeExit
 from modelfleet_agent.runtime.messages import (
+    Activate,
     Activated,
+    Ask,
+    Discard,
+    Load,
     Loaded,
+    Order,
     Ready,
+    Restore,
     Statistics,
+    Stop,
+    Unload,
     Verified,
+    Verify,
 )
 from modelfleet_agent.settings import RuntimeSettings
 from modelfleet_agent.store.record import Placed
 
+__all__ = ["RuntimeClient", "RuntimeExit"]
+
 T = TypeVar("T")
 
-
-@dataclass(frozen=True)
-class RuntimeExit:
-    """The child is gone without being asked to.
-
-    Attributes:
-        pid: Which child.
-        reason: In words: `killed by signal 11 (SIGSEGV)`, `exit code 1`.
-        code: Exit code as `subprocess` gives it: negative for signals.
-        stderr: The last lines that it wrote.
-    """
-
-    pid: int
-    reason: str
-    code: int
-    stderr: str
+SHORT_S = 30.0
 
 
 class RuntimeClient:
@@ -52,23 +52,43 @@ class RuntimeClient:
 
         Args:
             settings: Of the child and its endpoint.
-            on_exit: Called once per child that ends without `stop`, from the client's own
-                thread; it may call `start` and `load` again.
+            on_exit: Called once per child that was started and ends without `stop`, from
+                a thread of its own; it may call `start` and `load` again.
         """
-        raise NotImplementedError
+        self._settings = settings
+        self._on_exit = on_exit
+        self._lock = threading.Lock()
+        self._channel: Channel | None = None
+        self._stopping = False
 
     @property
     def ready(self) -> Ready | None:
         """The running child's endpoint; None while there is no child."""
-        raise NotImplementedError
+        channel = self._channel
+        if channel is None or not channel.ready.done() or channel.gone.done():
+            return None
+        return channel.ready.result()
 
-    def start(self, *, timeout_s: float = 30) -> Ready:
+    def start(self, *, timeout_s: float = SHORT_S) -> Ready:
         """Start a child where none runs, and wait until its endpoint listens.
 
         Raises:
             RetryableError: `E_RUNTIME_START`.
         """
-        raise NotImplementedError
+        with self._lock:
+            if self._channel is None:
+                self._channel = Channel(self._settings)
+                self._stopping = False
+                threading.Thread(
+                    target=self._live, args=(self._channel,), name="runtime", daemon=True
+                ).start()
+            channel = self._channel
+        try:
+            return channel.ready.result(timeout_s)
+        except TimeoutError:
+            channel.kill()
+            what = f"the runtime's endpoint did not listen within {timeout_s:g} s"
+            raise RetryableError("E_RUNTIME_START", what) from None
 
     def load(self, slot: str, placed: Placed, *, timeout_s: float = 120) -> Loaded:
         """Hash, load and warm a release beside the one that answers now.
@@ -76,10 +96,11 @@ class RuntimeClient:
         A release that is resident already (the previous one) is only hashed again.
 
         Raises:
-            RefusedError: `E_DIGEST`, `E_LOAD`, `E_WARM`.
+            RefusedError: `E_DIGEST`, `E_LOAD`, `E_WARM`, `E_GOLDEN`.
             RetryableError: `E_MISSING`, `E_RUNTIME_GONE`, `E_RUNTIME_TIMEOUT`.
         """
-        raise NotImplementedError
+        order = Load(slot=slot, placed=placed, threads=self._settings.threads)
+        return self._ask(order, Loaded, timeout_s)
 
     def activate(self, slot: str, key: str) -> Activated:
         """Move the pointer of `slot` to the loaded release `key`. Idempotent.
@@ -87,23 +108,25 @@ class RuntimeClient:
         Raises:
             RetryableError: `E_NOT_LOADED`: load it first.
         """
-        raise NotImplementedError
+        return self._ask(Activate(slot=slot, key=key), Activated)
 
     def restore(self, slot: str) -> Activated:
         """Move the pointer of `slot` back to the resident previous release.
 
+        Not idempotent: a second call moves it forth again.
+
         Raises:
             RetryableError: `E_NOT_LOADED`: none is resident; load it from disk.
         """
-        raise NotImplementedError
+        return self._ask(Restore(slot=slot), Activated)
 
     def discard(self, slot: str, key: str) -> None:
-        """Drop a loaded release that will not become active. Idempotent."""
-        raise NotImplementedError
+        """Drop a loaded release that is not active. Idempotent."""
+        self._ask(Discard(slot=slot, key=key), type(None))
 
     def unload(self, slot: str) -> None:
         """Drop everything of `slot`. Idempotent."""
-        raise NotImplementedError
+        self._ask(Unload(slot=slot), type(None))
 
     def verify(self, slot: str, *, timeout_s: float = 60) -> Verified:
         """Hash the files of the active release now.
@@ -111,12 +134,36 @@ class RuntimeClient:
         Raises:
             RetryableError: `E_NOT_LOADED`.
         """
-        raise NotImplementedError
+        return self._ask(Verify(slot=slot), Verified, timeout_s)
 
     def statistics(self) -> Statistics:
         """Return the counters of the running child."""
-        raise NotImplementedError
+        return self._ask(Ask(), Statistics)
 
     def stop(self, *, grace_s: float = 5) -> None:
         """End the child: asked first, killed after `grace_s`. Idempotent."""
-        raise NotImplementedError
+        with self._lock:
+            channel, self._stopping = self._channel, True
+        if channel is None:
+            return
+        try:
+            channel.order(Stop(), grace_s)
+            channel.gone.result(grace_s)
+        except (RetryableError, TimeoutError):
+            channel.kill()
+            channel.gone.result()
+
+    def _ask(self, order: Order, kind: type[T], timeout_s: float = SHORT_S) -> T:
+        channel = self._channel
+        if channel is None:
+            raise RetryableError("E_RUNTIME_GONE", "the runtime is not started")
+        return msgspec.json.decode(channel.order(order, timeout_s), type=kind)
+
+    def _live(self, channel: Channel) -> None:
+        ended = channel.live()
+        with self._lock:
+            self._channel = None
+            wanted = self._stopping
+        started = channel.ready.exception() is None  # otherwise `start` has raised
+        if started and self._on_exit and not wanted:
+            self._on_exit(ended)

@@ -1,13 +1,29 @@
-"""Throw-away children under limits: self-tests, patches, metadata.
+"""Throw-away children under limits: self-tests, patches and metadata."""
 
-No `preexec_fn`: the supervisor has threads. A tiny launcher (`launcher.py`, no imports of
-this package) sets the limits in the child and then becomes the wanted program.
-"""
-
+import os
+import selectors
+import signal
+import subprocess
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import IO
+
+from modelfleet_agent.clock import monotonic_s
+from modelfleet_agent.runtime.children import (
+    Limits,
+    kill_group,
+    python_child,
+    signal_name,
+    spawn,
+)
+
+__all__ = ["Ending", "Limits", "Outcome", "python_child", "run_limited"]
+
+STDERR_KEPT = 8192
+CANCEL_EVERY_S = 0.1
+_NO_MEMORY = ("MemoryError", "bad_alloc", "Cannot allocate memory", "bad allocation")
 
 
 class Ending(StrEnum):
@@ -21,29 +37,6 @@ class Ending(StrEnum):
     OUTPUT = "output limit"
     CRASHED = "crashed"
     CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a child may use; None leaves a limit open.
-
-    Attributes:
-        wall_s: Seconds until it is killed.
-        cpu_s: Seconds of CPU time.
-        memory_mb: Address space, MiB.
-        file_mb: Largest file that it may write, MiB.
-        files: Open files.
-        output_kb: Bytes that it may write to standard output, KiB.
-        nice: Niceness.
-    """
-
-    wall_s: float = 60
-    cpu_s: int | None = None
-    memory_mb: int | None = None
-    file_mb: int | None = 1
-    files: int | None = 64
-    output_kb: int = 1024
-    nice: int = 10
 
 
 @dataclass(frozen=True)
@@ -68,6 +61,105 @@ class Outcome:
     wall_ms: int
     memory_kib: int
 
+    @property
+    def ok(self) -> bool:
+        """It ended by itself with exit code 0."""
+        return self.ending is Ending.DONE
+
+
+@dataclass
+class _Watch:
+    """One running child: feeds it, reads it and ends it."""
+
+    process: subprocess.Popen[bytes]
+    limits: Limits
+    cancel: threading.Event | None
+    pending: memoryview
+    stdout: bytearray = field(default_factory=bytearray)
+    stderr: bytearray = field(default_factory=bytearray)
+    killed: Ending | None = None
+
+    def run(self) -> None:
+        """Return when the child has ended; it is not reaped yet."""
+        deadline = monotonic_s() + self.limits.wall_s
+        pidfd = os.pidfd_open(self.process.pid)
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(pidfd, selectors.EVENT_READ)
+                self._register(selector)
+                while not self._step(selector, pidfd, deadline):
+                    pass
+        finally:
+            kill_group(self.process)  # and whatever it left behind
+            os.close(pidfd)
+        self._read_rest()
+
+    def _register(self, selector: selectors.BaseSelector) -> None:
+        for stream, buffer in self._outputs():
+            os.set_blocking(stream.fileno(), False)
+            selector.register(stream, selectors.EVENT_READ, buffer)
+        if self.process.stdin:
+            os.set_blocking(self.process.stdin.fileno(), False)
+            selector.register(self.process.stdin, selectors.EVENT_WRITE)
+
+    @property
+    def _most(self) -> int:
+        return self.limits.output_kb << 10
+
+    def _step(self, selector: selectors.BaseSelector, pidfd: int, deadline: float) -> bool:
+        left = deadline - monotonic_s()
+        for key, _ in selector.select(min(max(left, 0), CANCEL_EVERY_S)):
+            if key.fd == pidfd:
+                return True
+            if key.data is None:
+                self._feed(selector)
+            elif not self._read(key.fileobj, key.data):  # type: ignore[arg-type]
+                selector.unregister(key.fileobj)
+        self._judge(left)
+        return False
+
+    def _judge(self, left: float) -> None:
+        if self.killed:
+            return
+        if left <= 0:
+            self.killed = Ending.WALL
+        elif self.cancel and self.cancel.is_set():
+            self.killed = Ending.CANCELLED
+        elif len(self.stdout) > self._most:
+            self.killed = Ending.OUTPUT
+        if self.killed:
+            kill_group(self.process)
+
+    def _feed(self, selector: selectors.BaseSelector) -> None:
+        stream = self.process.stdin
+        assert stream is not None  # noqa: S101 - registered only where it is there
+        try:
+            self.pending = self.pending[os.write(stream.fileno(), self.pending[:65536]) :]
+        except BrokenPipeError:
+            self.pending = memoryview(b"")  # it does not read; its exit says why
+        if not self.pending:
+            selector.unregister(stream)
+            stream.close()
+
+    def _outputs(self) -> list[tuple[IO[bytes], bytearray]]:
+        pairs = ((self.process.stdout, self.stdout), (self.process.stderr, self.stderr))
+        return [(stream, buffer) for stream, buffer in pairs if stream]
+
+    def _read(self, stream: IO[bytes], buffer: bytearray) -> bool:
+        block = os.read(stream.fileno(), 65536)
+        buffer += block
+        if buffer is self.stderr:
+            del buffer[:-STDERR_KEPT]
+        return bool(block)
+
+    def _read_rest(self) -> None:
+        for stream, buffer in self._outputs():
+            try:
+                while self._read(stream, buffer) and len(buffer) <= self._most:
+                    pass
+            except BlockingIOError:
+                continue  # a stray grandchild holds the pipe: its words are not awaited
+
 
 def run_limited(
     argv: Sequence[str],
@@ -75,13 +167,58 @@ def run_limited(
     stdin: bytes = b"",
     limits: Limits,
     cancel: threading.Event | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Run `argv` to its end, never longer than `limits.wall_s`.
 
     The child is its own process group, dies with the calling thread, gets no open file but
-    its standard ones and a bare environment. Use `python_child` for modules of this agent.
+    its standard ones and a bare environment (`environment` adds to it). Use `python_child`
+    for modules of this agent.
 
     Raises:
         RetryableError: `E_SPAWN`: it could not be started.
     """
-    raise NotImplementedError
+    began = monotonic_s()
+    process = spawn(argv, limits, environment=environment)
+    watch = _Watch(process, limits, cancel, memoryview(stdin))
+    with process:
+        watch.run()
+        _, status, usage = os.wait4(process.pid, 0)
+        code = process.returncode = os.waitstatus_to_exitcode(status)
+    stderr = watch.stderr.decode(errors="replace")
+    ending = watch.killed or _ending(code, stderr, usage.ru_utime + usage.ru_stime, limits)
+    return Outcome(
+        ending=ending,
+        reason=_reason(ending, code, stderr, limits),
+        code=code,
+        stdout=bytes(watch.stdout),
+        stderr=stderr,
+        wall_ms=round((monotonic_s() - began) * 1000),
+        memory_kib=usage.ru_maxrss,
+    )
+
+
+def _ending(code: int, stderr: str, cpu_s: float, limits: Limits) -> Ending:
+    if code == 0:
+        return Ending.DONE
+    if code == -signal.SIGXCPU or (limits.cpu_s and cpu_s >= limits.cpu_s):
+        return Ending.CPU
+    if code == -signal.SIGKILL or any(word in stderr for word in _NO_MEMORY):
+        return Ending.MEMORY  # nobody else kills: the kernel, out of memory
+    return Ending.CRASHED if code < 0 else Ending.FAILED
+
+
+def _reason(ending: Ending, code: int, stderr: str, limits: Limits) -> str:
+    last = next((line for line in reversed(stderr.splitlines()) if line.strip()), "")
+    memory = f"{limits.memory_mb} MiB of" if limits.memory_mb else "the available"
+    texts = {
+        Ending.DONE: "done",
+        Ending.FAILED: f"exit code {code}: {last[:300]}",
+        Ending.MEMORY: f"needed more than {memory} memory",
+        Ending.CPU: f"used more than {limits.cpu_s} s of CPU time",
+        Ending.WALL: f"did not end within {limits.wall_s:g} s",
+        Ending.OUTPUT: f"wrote more than {limits.output_kb} KiB",
+        Ending.CRASHED: f"crashed: {signal_name(code)}",
+        Ending.CANCELLED: "cancelled",
+    }
+    return texts[ending]

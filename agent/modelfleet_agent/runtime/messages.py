@@ -4,8 +4,11 @@ A request carries `id`; its answer carries the same. The child also sends one `R
 unasked, when its endpoint listens.
 """
 
+from pathlib import Path
+
 import msgspec
 
+from modelfleet_agent.settings import RuntimeSettings
 from modelfleet_agent.store.record import Placed
 
 BOUNDS_US = (
@@ -208,3 +211,19 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     result: msgspec.Raw = msgspec.Raw(b"null")
     failure: Failure | None = None
+
+
+def encode_settings(settings: RuntimeSettings) -> str:
+    """Return the settings as one argument of the child's command line."""
+    return msgspec.json.encode(settings, enc_hook=str).decode()
+
+
+def decode_settings(text: str) -> RuntimeSettings:
+    """Return what `encode_settings` wrote."""
+    return msgspec.json.decode(text, type=RuntimeSettings, dec_hook=_path)
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is not Path:
+        raise NotImplementedError(f"settings hold no {kind}")
+    return Path(str(value))

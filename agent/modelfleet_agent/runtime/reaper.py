@@ -1,0 +1,32 @@
+"""Destroys sessions out of the way of requests, and gives their memory back."""
+
+import ctypes
+import gc
+import queue
+import threading
+
+from modelfleet_agent.runtime.slot import Resident
+
+
+class Reaper:
+    """One thread that destroys what it is given, once no request uses it."""
+
+    def __init__(self) -> None:
+        """Start the thread."""
+        self._doomed: queue.SimpleQueue[Resident] = queue.SimpleQueue()
+        threading.Thread(target=self._reap, name="reaper", daemon=True).start()
+
+    def retire(self, resident: Resident) -> None:
+        """Hand over a session that is out of service; returns at once."""
+        self._doomed.put(resident)
+
+    def _reap(self) -> None:
+        libc = ctypes.CDLL(None)
+        while True:
+            resident = self._doomed.get()
+            resident.wait_until_idle()
+            resident.session.close()
+            del resident
+            gc.collect()
+            if hasattr(libc, "malloc_trim"):  # glibc; others give memory back unasked
+                libc.malloc_trim(0)

@@ -1,0 +1,206 @@
+"""One model in ONNX Runtime. Child processes only: imports numpy and ONNX Runtime."""
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from modelfleet_agent import fsio
+from modelfleet_agent.clock import monotonic_us
+from modelfleet_agent.errors import RefusedError, RetryableError
+from modelfleet_agent.runtime.tensors import DATATYPES, Array, spec_of
+from modelfleet_agent.store.record import Placed, PlacedFile, files_digest
+
+WARM_RUNS = 3
+QUICK_MS = 0.5
+SILENT = 4
+
+
+class OpenFile:
+    """A file of a model, held open so that it can be hashed while it is mapped."""
+
+    def __init__(self, file: PlacedFile) -> None:
+        """Open and hash.
+
+        Raises:
+            RetryableError: `E_MISSING`: it cannot be opened.
+            RefusedError: `E_DIGEST`: other bytes than were signed.
+        """
+        self.path = Path(file.path)
+        try:
+            self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            what = f"cannot open {file.path}: {error.strerror}"
+            raise RetryableError("E_MISSING", what, path=file.path) from error
+        found, length = fsio.hash_fd(self.fd)
+        if (found, length) != (file.digest, file.length):
+            self.close()
+            what = (
+                f"{file.path} holds {length} bytes with digest {found}, not {file.digest}"
+            )
+            raise RefusedError("E_DIGEST", what, expected=file.digest, found=found)
+
+    def digests(self) -> tuple[str, str]:
+        """Return the digests of what is open and of what its path names ("": nothing)."""
+        mapped = fsio.hash_fd(self.fd)[0]
+        try:
+            there, held = self.path.stat(), os.fstat(self.fd)
+            if (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino):
+                return mapped, mapped
+            return mapped, fsio.hash_file(self.path)[0]
+        except OSError:
+            return mapped, ""
+
+    def close(self) -> None:
+        """Let the file go."""
+        os.close(self.fd)
+
+
+class Session:
+    """A loaded model; `run` may be called from several threads at once."""
+
+    def __init__(self, placed: Placed, *, threads: int) -> None:
+        """Hash the files, then load them.
+
+        Args:
+            placed: What to load, by paths in the store.
+            threads: Threads that one run may use.
+
+        Raises:
+            RetryableError: `E_MISSING`.
+            RefusedError: `E_DIGEST`; `E_LOAD`: ONNX Runtime does not take it.
+        """
+        self.record = placed.record
+        self._golden = placed.golden
+        self._files = _open_all(placed.files)
+        began = monotonic_us()
+        try:
+            self._ort = ort.InferenceSession(
+                placed.files[0].path, _options(threads), providers=["CPUExecutionProvider"]
+            )
+        except (
+            Exception
+        ) as error:  # ONNX Runtime also raises ValueError, UnicodeDecodeError
+            self._close_files()
+            raise RefusedError(
+                "E_LOAD", f"ONNX Runtime does not load it: {error}"
+            ) from error
+        self.load_ms = (monotonic_us() - began) / 1000
+        self.warm_ms = 0.0
+        self.inputs = [spec_of(node) for node in self._ort.get_inputs()]
+        self.outputs = [spec_of(node) for node in self._ort.get_outputs()]
+        self._check_tensors()
+
+    @property
+    def key(self) -> str:
+        """`Record.key`."""
+        return self.record.key
+
+    @property
+    def quick(self) -> bool:
+        """A run is so short that handing it to a thread would cost more."""
+        return 0 < self.warm_ms < QUICK_MS
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+        """Run the model once.
+
+        Raises:
+            Exception: Whatever ONNX Runtime raises.
+        """
+        answers: list[Array] = self._ort.run(list(outputs), dict(feeds))
+        return answers
+
+    def warm(self) -> float:
+        """Run on the golden inputs, where there are some, and return the last run's ms.
+
+        Raises:
+            RefusedError: `E_WARM`: a run failed; `E_DIGEST`: altered golden inputs.
+        """
+        if self._golden is None:
+            return 0.0
+        feeds = read_golden(self._golden)[0]
+        names = [spec.name for spec in self.outputs]
+        try:
+            for _ in range(WARM_RUNS):
+                began = monotonic_us()
+                self.run(feeds, names)
+                self.warm_ms = (monotonic_us() - began) / 1000
+        except Exception as error:
+            what = f"it fails on its golden inputs: {error}"
+            raise RefusedError("E_WARM", what) from error
+        return self.warm_ms
+
+    def digests(self) -> tuple[str, str]:
+        """Return `(mapped, on disk)` digests, read now; "" where a file is gone."""
+        names = [entry.name for entry in self.record.files]
+        pairs = [file.digests() for file in self._files]
+        disk = [there for _, there in pairs]
+        mapped = files_digest(zip(names, (held for held, _ in pairs), strict=True))
+        return mapped, files_digest(zip(names, disk, strict=True)) if all(disk) else ""
+
+    def close(self) -> None:
+        """Destroy the session: tens of milliseconds, so never on the request path."""
+        del self._ort
+        self._close_files()
+
+    def _check_tensors(self) -> None:
+        odd = [s.name for s in (*self.inputs, *self.outputs) if s.datatype not in DATATYPES]
+        if odd or not self.outputs:
+            self.close()
+            what = (
+                f"inputs and outputs must be tensors; {odd} are not" if odd else "no output"
+            )
+            raise RefusedError("E_LOAD", what)
+
+    def _close_files(self) -> None:
+        for file in self._files:
+            file.close()
+
+
+def read_golden(file: PlacedFile) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return golden inputs and outputs by tensor name: arrays `in.<name>`, `out.<name>`.
+
+    Raises:
+        RetryableError: `E_MISSING`.
+        RefusedError: `E_DIGEST`; `E_GOLDEN`: not such an archive.
+    """
+    with contextlib.closing(OpenFile(file)):
+        try:
+            with np.load(file.path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except (ValueError, OSError, KeyError, EOFError) as error:
+            what = f"golden inputs {file.path} cannot be read: {error}"
+            raise RefusedError("E_GOLDEN", what) from error
+    inputs = {n.removeprefix("in."): a for n, a in arrays.items() if n.startswith("in.")}
+    outputs = {n.removeprefix("out."): a for n, a in arrays.items() if n.startswith("out.")}
+    if not inputs or not outputs:
+        raise RefusedError(
+            "E_GOLDEN", f"{file.path} has no arrays in.<name> and out.<name>"
+        )
+    return inputs, outputs
+
+
+def _open_all(files: Sequence[PlacedFile]) -> list[OpenFile]:
+    opened: list[OpenFile] = []
+    try:
+        for file in files:
+            opened.append(OpenFile(file))  # noqa: PERF401 - closed when a later one fails
+    except (RefusedError, RetryableError):
+        for done in opened:
+            done.close()
+        raise
+    return opened
+
+
+def _options(threads: int) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = SILENT
+    # spinning threads would burn the cores that the old session answers with
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
