@@ -133,11 +133,12 @@ def epoch(session: Session) -> int:
 
 def backlog(session: Session) -> int:
     """Return how many topics wait to be published."""
-    return session.execute(
+    count: int = session.execute(
         select(func.count())
         .select_from(Outbox)
         .where(col(Outbox.published) < col(Outbox.revision))
     ).scalar_one()
+    return count
 
 
 def raise_floor(session: Session, name: str, floor: int) -> None:

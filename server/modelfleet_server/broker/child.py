@@ -65,7 +65,7 @@ class ChildBroker:
         self.folder = folder.absolute()
         self.restarts = 0
         self._port = port
-        self._address: Address | None = None
+        self.address: Address | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -103,13 +103,13 @@ class ChildBroker:
         )
         self._thread.start()
         self._settled.wait()
-        if self._address is None:
+        if self.address is None:
             self.stop()
             raise UnavailableError(
                 f"the {self.recipe.name} broker did not start: {self._trouble}",
                 f"Look into {self._log_path}, or choose another broker in the settings.",
             )
-        return self._address
+        return self.address
 
     def stop(self) -> None:
         """End the child and wait for its end; a kill follows after ten seconds."""
@@ -150,7 +150,7 @@ class ChildBroker:
             address = Address(LOOPBACK, port)
             if self._spawn(address, sink) and self._await_answer(address, end):
                 (self.folder / "port").write_text(f"{port}\n")
-                self._address = address
+                self.address = address
                 return address
             self._end()
             if self._stopping.is_set() or time.monotonic() > end:
