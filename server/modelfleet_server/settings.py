@@ -60,13 +60,6 @@ class Settings:
                 raise SettingsError(f"{name} is not between 0 and {MAX_PORT}", setting=name)
         if self.workers < 1:
             raise SettingsError("workers is less than 1", setting="workers")
-        known = {"auto", "embedded", "mosquitto"}
-        if self.broker not in known and not self.broker.startswith(("mqtt://", "mqtts://")):
-            raise SettingsError(
-                f"the broker {self.broker!r} is not one",
-                "Use auto, embedded, mosquitto or mqtt://host:port.",
-                setting="broker",
-            )
 
     @property
     def database_url(self) -> str:

@@ -43,6 +43,15 @@ def given(kind: type[Part]) -> Callable[[HTTPConnection], Part]:
     return find
 
 
+def given_if_any(kind: type[Part]) -> Callable[[HTTPConnection], Part | None]:
+    """Return the dependency for a part that not every process has."""
+
+    def find(connection: HTTPConnection) -> Part | None:
+        return parts_of(connection).find(kind)
+
+    return find
+
+
 DatabaseDep = Annotated[Database, Depends(given(Database))]
 
 

@@ -21,6 +21,11 @@ class Parts:
         Raises:
             LookupError: The composition root did not make one: a defect.
         """
-        if kind not in self._shelf:
-            raise LookupError(f"no {kind.__name__} among the server's parts; see app.py")
-        return cast(Part, self._shelf[kind])
+        part = self.find(kind)
+        if part is None:
+            raise LookupError(f"no {kind.__name__} among the server's parts; see wiring.py")
+        return part
+
+    def find(self, kind: type[Part]) -> Part | None:
+        """Return the part of class `kind`, None if this process has none."""
+        return cast(Part | None, self._shelf.get(kind))

@@ -1,0 +1,18 @@
+"""`modelfleet`: run the command line, or say which extra is missing."""
+
+import importlib
+import sys
+
+OURS = "modelfleet_"
+ADVICE = 'pip install "modelfleet[server]"'
+
+
+def main() -> None:
+    """Run the command; exit 1 with one line if the server extra is not installed."""
+    try:
+        cli = importlib.import_module("modelfleet_server.cli")
+    except ImportError as error:
+        if error.name is None or error.name.startswith(OURS):
+            raise  # a defect of ours, not something to install
+        sys.exit(f"modelfleet: {error.name} is not installed. Run: {ADVICE}")
+    cli.main()

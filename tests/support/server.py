@@ -1,0 +1,140 @@
+"""A real server for tests: real app, real SQLite, real sockets, on a temporary home.
+
+Fixtures (loaded for everything below `tests/server`; elsewhere import them):
+
+* `database`: an empty database with all tables, no server.
+* `blobs`: a blob store in a directory.
+* `server`: a `ServerUnderTest` that does the API only (no broker). It has
+  `parts` (`server.parts.get(Database)`), `database`, `blobs`, `url`, and
+  `client(Role.OPERATOR)`: an `httpx2.Client` with the token of a user of that role;
+  `client()` shows no credentials.
+* `whole_server`: the same with a broker (embedded) and all background services.
+
+`ServerUnderTest.start(home, duties=..., **settings)` for servers that are started and
+stopped several times.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+import httpx2
+import pytest
+
+from modelfleet_server import migrations
+from modelfleet_server.app import Duty, Server
+from modelfleet_server.blobs.service import BlobStore
+from modelfleet_server.identity import service
+from modelfleet_server.identity.domain import HOUR_MS, TokenKind
+from modelfleet_server.identity.tables import User
+from modelfleet_server.kit.access import Actor, Role, system
+from modelfleet_server.kit.clock import now_ms
+from modelfleet_server.kit.db import Database
+from modelfleet_server.kit.parts import Parts
+from modelfleet_server.settings import load_settings
+
+PASSWORD_HASH = "$argon2id$no-password-opens-this"
+
+
+class ServerUnderTest:
+    """A started server and clients for it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._clients = ExitStack()
+
+    @classmethod
+    def start(
+        cls, home: Path, *, duties: frozenset[Duty] = frozenset(Duty), **settings: object
+    ) -> Self:
+        """Start one; `settings` by name replace what suits tests."""
+        arguments = {"port": 0, "broker": "embedded"} | settings
+        server = Server(load_settings(home, environ={}, arguments=arguments), duties)
+        server.start()
+        return cls(server)
+
+    @property
+    def parts(self) -> Parts:
+        return self.server.parts
+
+    @property
+    def database(self) -> Database:
+        return self.parts.get(Database)
+
+    @property
+    def blobs(self) -> BlobStore:
+        return self.parts.get(BlobStore)
+
+    @property
+    def url(self) -> str:
+        return self.server.endpoints.url
+
+    def client(self, role: Role | None = None) -> httpx2.Client:
+        """Return a client that acts as a user of `role`, or as nobody."""
+        headers = {} if role is None else {"Authorization": f"Bearer {self.token(role)}"}
+        client = httpx2.Client(base_url=self.url, headers=headers, timeout=30)
+        return self._clients.enter_context(client)
+
+    def token(self, role: Role) -> str:
+        """Return a bearer token of a user of `role`, who is called like the role."""
+        return make_token(self.database, role)
+
+    def stop(self) -> None:
+        """Close the clients and stop the server."""
+        self._clients.close()
+        self.server.stop()
+
+
+def make_token(database: Database, role: Role, name: str | None = None) -> str:
+    """Make a user of `role` if there is none yet, and a token; hashes no password."""
+    name = name or role.value
+    with database.write() as session:
+        if session.get(User, name) is None:
+            session.add(
+                User(name=name, role=role, password_hash=PASSWORD_HASH, created_ms=now_ms())
+            )
+            session.flush()
+        owner = Actor(name, role)
+        issued = service.issue(
+            session, owner, TokenKind.API, "test", at_ms=now_ms(), life_ms=HOUR_MS
+        )
+    return issued.secret
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = make_database(tmp_path / "modelfleet.db")
+    yield database
+    database.close()
+
+
+def make_database(path: Path) -> Database:
+    """Return a new database at `path`, with all tables."""
+    database = Database(f"sqlite:///{path}")
+    migrations.create_all(database)
+    return database
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore((tmp_path / "blobs").as_uri(), tmp_path / "incoming")
+
+
+@pytest.fixture
+def actor() -> Actor:
+    return system("test")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerUnderTest]:
+    started = ServerUnderTest.start(tmp_path / "fleet", duties=frozenset({Duty.API}))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def whole_server(tmp_path: Path) -> Iterator[ServerUnderTest]:
+    started = ServerUnderTest.start(tmp_path / "fleet")
+    yield started
+    started.stop()
