@@ -1,0 +1,1 @@
+"""Telemetry: what devices counted, and the sums and percentiles that follow."""
