@@ -1,0 +1,32 @@
+"""Patches that know tensors: the bytes that turn one model file into another.
+
+The only part of `modelfleet_manifests` that imports numpy; import it where models are
+patched, not in the supervisor.
+"""
+
+from .applying import apply
+from .encoding import encode, encode_chunks
+from .errors import (
+    BrokenPatchError,
+    DeltaError,
+    UnknownPatchError,
+    WrongBaseError,
+    WrongResultError,
+    WrongTargetError,
+)
+from .inspection import Inspection, Part, inspect
+
+__all__ = [
+    "BrokenPatchError",
+    "DeltaError",
+    "Inspection",
+    "Part",
+    "UnknownPatchError",
+    "WrongBaseError",
+    "WrongResultError",
+    "WrongTargetError",
+    "apply",
+    "encode",
+    "encode_chunks",
+    "inspect",
+]

@@ -1,0 +1,142 @@
+"""Make the new file from the old one and a patch, in flat memory."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Final
+
+from .container import Header, Op, PatchSource, read_block, read_head
+from .elements import decode_elements
+from .errors import WrongBaseError, WrongResultError, WrongTargetError
+from .schedule import TEXT, Copy, Emit, Refill, list_old_text, plan_steps
+from .text import OldText, decode_text
+
+CHUNK: Final = 1 << 20
+"""Bytes read or written at once."""
+
+ReadOld = Callable[[int, int], bytes | memoryview]
+
+
+class _Output:
+    """Counts and digests what is written."""
+
+    def __init__(self, write: Callable[[bytes | memoryview], object]) -> None:
+        self._write = write
+        self._digest = hashlib.sha256()
+
+    def put(self, data: bytes | memoryview) -> None:
+        self._digest.update(data)
+        self._write(data)
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+def apply(
+    read_old: ReadOld,
+    read_patch: Callable[[int], bytes],
+    write: Callable[[bytes | memoryview], object],
+    *,
+    new_digest: str,
+    new_length: int,
+) -> None:
+    """Write the new file, piece by piece, and verify it.
+
+    Write to a file of its own and give it its name only after this returned: what was
+    written before an error is worthless. Peak memory does not depend on the sizes.
+
+    Args:
+        read_old: Reads (offset, length) of the old file; short only at its end.
+        read_patch: Reads up to n next bytes of the patch; empty only at its end.
+        write: Takes each next piece of the new file, at most 1 MiB.
+        new_digest: Signed SHA-256 of the new file, lower-case hex.
+        new_length: Signed length of the new file in bytes.
+
+    Raises:
+        BrokenPatchError: Truncated, altered or malformed.
+        UnknownPatchError: Made by a newer encoder.
+        WrongBaseError: The old file is another one.
+        WrongTargetError: The patch makes another file.
+        WrongResultError: The output has another digest.
+    """
+    source = PatchSource(read_patch)
+    header, ops = read_head(source, max_new_size=new_length)
+    _check_target(header, new_digest, new_length)
+    check_base(header, read_old)
+    output = _Output(write)
+    _run(source, header, ops, read_old, output)
+    source.finish()
+    if output.hexdigest() != new_digest:
+        raise WrongResultError(new_digest, output.hexdigest())
+
+
+def check_base(header: Header, read_old: ReadOld) -> None:
+    """Read all of the old file and compare size and digest.
+
+    Raises:
+        WrongBaseError: It is not the file that the patch needs.
+    """
+    digest = hashlib.sha256()
+    at = 0
+    while at < header.old_size:
+        data = read_old(at, min(CHUNK, header.old_size - at))
+        if not data:
+            break
+        digest.update(data)
+        at += len(data)
+    digest.update(read_old(at, 1))
+    if digest.digest() != header.old_digest:
+        raise WrongBaseError(header.old_digest.hex(), digest.hexdigest())
+
+
+def _check_target(header: Header, new_digest: str, new_length: int) -> None:
+    found = header.new_digest.hex()
+    if found != new_digest:
+        raise WrongTargetError(
+            new_digest, found, f"it makes {found}, signed is {new_digest}"
+        )
+    if header.new_size != new_length:
+        why = f"it makes {header.new_size} bytes, signed are {new_length}"
+        raise WrongTargetError(new_digest, found, why)
+
+
+def _run(
+    source: PatchSource, header: Header, ops: list[Op], read_old: ReadOld, output: _Output
+) -> None:
+    old_text = OldText(read_old, list_old_text(header, ops))
+    streams: dict[int, memoryview] = {}
+    for step in plan_steps(header, ops):
+        match step:
+            case Copy(base, length):
+                _copy(read_old, base, length, output)
+            case Emit(stream, length):
+                output.put(streams[stream][:length])
+                streams[stream] = streams[stream][length:]
+            case Refill():
+                streams.pop(step.stream, None)
+                streams[step.stream] = _decode(source, step, ops, read_old, old_text)
+
+
+def _decode(
+    source: PatchSource,
+    refill: Refill,
+    ops: list[Op],
+    read_old: ReadOld,
+    old_text: OldText,
+) -> memoryview:
+    payload = read_block(source, refill.size)
+    try:
+        if refill.stream == TEXT:
+            return memoryview(decode_text(payload, refill.size, old_text))
+        return decode_elements(payload, refill, ops, read_old)
+    except ValueError as error:
+        raise source.broken(str(error)) from None
+
+
+def _copy(read_old: ReadOld, base: int, length: int, output: _Output) -> None:
+    while length:
+        data = read_old(base, min(CHUNK, length))
+        if not data:
+            return  # the old file shrank after its check; the digest will say so
+        output.put(data)
+        base += len(data)
+        length -= len(data)

@@ -1,0 +1,114 @@
+"""Make a patch from two files."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Final
+
+from .container import Header, Op, pack_block, pack_head
+from .elements import encode_elements
+from .planning import plan_ops
+from .schedule import TEXT, Copy, Emit, Refill, list_old_text, plan_steps
+from .text import MAX_WINDOW, OldText, encode_text
+
+Buffer = bytes | bytearray | memoryview
+
+_TEXT_LEVELS: Final = ((4 << 20, 19), (32 << 20, 12))
+"""(bytes of text up to which, zstd level): high levels only while they are cheap."""
+
+
+def encode(old: Buffer, new: Buffer) -> bytes:
+    """Return the patch that turns `old` into `new`; see `encode_chunks`."""
+    return b"".join(encode_chunks(old, new))
+
+
+def encode_chunks(old: Buffer, new: Buffer) -> Iterator[bytes]:
+    """Yield the patch that turns `old` into `new`, head first, then block by block.
+
+    Args:
+        old: The old file; a `memoryview` of a mapping keeps it out of memory.
+        new: The new file, likewise.
+    """
+    old_view, new_view = memoryview(old).cast("B"), memoryview(new).cast("B")
+    header = Header(
+        len(old_view),
+        len(new_view),
+        hashlib.sha256(old_view).digest(),
+        hashlib.sha256(new_view).digest(),
+    )
+    ops = plan_ops(old_view, new_view)
+    yield pack_head(header, ops)
+    for payload in _Blocks(old_view, new_view, header, ops):
+        yield pack_block(payload)
+
+
+class _Blocks:
+    """The payloads of a patch, in order."""
+
+    def __init__(
+        self, old: memoryview, new: memoryview, header: Header, ops: list[Op]
+    ) -> None:
+        self._old, self._new, self._header, self._ops = old, new, header, ops
+        self._offsets = _place(ops)
+        self._gaps = _gaps_of(header, ops)
+        self._text_size = sum(length for _, length in self._gaps)
+        self._level = next((lv for size, lv in _TEXT_LEVELS if self._text_size <= size), 3)
+
+    def __iter__(self) -> Iterator[bytes]:
+        old_text = OldText(self._read_old, list_old_text(self._header, self._ops))
+        text_done = 0
+        for step in plan_steps(self._header, self._ops):
+            match step:
+                case Copy() | Emit():
+                    continue
+                case Refill() if step.stream == TEXT:
+                    data = OldText(self._read_new, self._gaps).window(text_done, step.size)
+                    start = self._window(text_done, old_text.size)
+                    yield encode_text(data, old_text, start, level=self._level)
+                    text_done += step.size
+                case Refill():
+                    yield encode_elements(
+                        step, self._ops, self._spans(step), self._read_old
+                    )
+
+    def _spans(self, step: Refill) -> list[memoryview]:
+        out: list[memoryview] = []
+        for span in step.spans:
+            start = self._offsets[span.op] + span.first * step.stream
+            out.append(self._new[start : start + span.size * step.stream])
+        return out
+
+    def _window(self, at: int, old_size: int) -> int:
+        """Return where in the old text the like of new text at `at` most likely starts."""
+        if old_size <= MAX_WINDOW:
+            return 0
+        middle = at * old_size // max(self._text_size, 1)
+        return max(0, min(old_size - MAX_WINDOW, middle - MAX_WINDOW // 4))
+
+    def _read_old(self, offset: int, length: int) -> memoryview:
+        return self._old[offset : offset + length]
+
+    def _read_new(self, offset: int, length: int) -> memoryview:
+        return self._new[offset : offset + length]
+
+
+def _place(ops: list[Op]) -> list[int]:
+    """Return the offset in the new file of what each op makes."""
+    offsets: list[int] = []
+    at = 0
+    for op in ops:
+        offsets.append(at + op.gap)
+        at += op.gap + op.made
+    return offsets
+
+
+def _gaps_of(header: Header, ops: list[Op]) -> list[tuple[int, int]]:
+    """Return (offset, length) of the text of the new file."""
+    gaps: list[tuple[int, int]] = []
+    at = 0
+    for op in ops:
+        if op.gap:
+            gaps.append((at, op.gap))
+        at += op.gap + op.made
+    if at < header.new_size:
+        gaps.append((at, header.new_size - at))
+    return gaps

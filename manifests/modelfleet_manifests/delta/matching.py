@@ -1,0 +1,88 @@
+"""Which old tensor a new tensor most likely came from."""
+
+import hashlib
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
+
+from .tensors import Tensor
+
+
+class Pair(NamedTuple):
+    """A new tensor with its old one; `equal` says that their bytes are the same."""
+
+    new: Tensor
+    old: Tensor | None
+    equal: bool
+
+
+def match_tensors(
+    old: memoryview,
+    new: memoryview,
+    old_tensors: Sequence[Tensor],
+    new_tensors: Sequence[Tensor],
+) -> list[Pair]:
+    """Return one pair per new tensor, in their order.
+
+    Tried in turn: same name and equal bytes; equal bytes under any name; same name, type
+    and shape; same name, type and length; same type and shape in file order. Names alone
+    prove nothing: a retrained export renames and reorders.
+    """
+    found: dict[int, Pair] = {}
+    by_name = {tensor.name: tensor for tensor in old_tensors}
+    for number, tensor in enumerate(new_tensors):
+        namesake = by_name.get(tensor.name)
+        if namesake is not None and _equal(old, new, namesake, tensor):
+            found[number] = Pair(tensor, namesake, equal=True)
+    _match_contents(old, new, old_tensors, new_tensors, found)
+    used = {pair.old for pair in found.values()}
+    rules: list[Callable[[Tensor], Hashable]] = [
+        lambda tensor: (tensor.name, tensor.dtype, tensor.dims, tensor.length),
+        lambda tensor: (tensor.name, tensor.dtype, tensor.length),
+        lambda tensor: (tensor.dtype, tensor.dims, tensor.length),
+    ]
+    for rule in rules:
+        waiting: dict[Hashable, deque[Tensor]] = defaultdict(deque)
+        for tensor in old_tensors:
+            if tensor not in used:
+                waiting[rule(tensor)].append(tensor)
+        for number, tensor in enumerate(new_tensors):
+            if number not in found and (queue := waiting.get(rule(tensor))):
+                base = queue.popleft()
+                used.add(base)
+                found[number] = Pair(tensor, base, equal=False)
+    return [
+        found.get(number, Pair(tensor, None, equal=False))
+        for number, tensor in enumerate(new_tensors)
+    ]
+
+
+def _match_contents(
+    old: memoryview,
+    new: memoryview,
+    old_tensors: Sequence[Tensor],
+    new_tensors: Sequence[Tensor],
+    found: dict[int, Pair],
+) -> None:
+    lengths = {t.length for n, t in enumerate(new_tensors) if n not in found}
+    index = {_content(old, t): t for t in reversed(old_tensors) if t.length in lengths}
+    known = {t.length for t in index.values()}
+    for number, tensor in enumerate(new_tensors):
+        if number in found or tensor.length not in known:
+            continue
+        base = index.get(_content(new, tensor))
+        if base is not None:
+            found[number] = Pair(tensor, base, equal=True)
+
+
+def _content(data: memoryview, tensor: Tensor) -> tuple[int, bytes]:
+    body = data[tensor.offset : tensor.offset + tensor.length]
+    return tensor.length, hashlib.sha256(body).digest()
+
+
+def _equal(old: memoryview, new: memoryview, base: Tensor, tensor: Tensor) -> bool:
+    return (
+        base.length == tensor.length
+        and old[base.offset : base.offset + base.length]
+        == new[tensor.offset : tensor.offset + tensor.length]
+    )

@@ -1,0 +1,127 @@
+"""The order in which blocks are decoded and bytes are written, the same on both sides.
+
+A patch has one stream of text (what is not tensor) and one stream of elements per width.
+Each stream is cut into blocks, and a block stands in the patch where its first byte is
+needed: a reader never seeks in the patch, and holds one block of each stream at most.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from .container import Header, Op
+
+TEXT_BLOCK: Final = 1 << 20
+"""Bytes of text per block."""
+BLOCK_BYTES: Final = 1 << 20
+"""Bytes of elements per block."""
+BLOCK_ELEMENTS: Final = 1 << 18
+"""Elements per block, whichever comes first: temporaries cost 4 to 8 bytes for each."""
+TEXT: Final = 0
+"""The stream of text; the others are named by the width of their elements."""
+
+
+class Span(NamedTuple):
+    """Consecutive elements of one op, `size` from number `first`."""
+
+    op: int
+    first: int
+    size: int
+
+
+class Refill(NamedTuple):
+    """Decode the next block of a stream: `size` bytes, for elements made of `spans`."""
+
+    stream: int
+    size: int
+    spans: tuple[Span, ...]
+
+
+class Emit(NamedTuple):
+    """Write the next `length` bytes of a stream."""
+
+    stream: int
+    length: int
+
+
+class Copy(NamedTuple):
+    """Write bytes of the old file."""
+
+    base: int
+    length: int
+
+
+Step = Refill | Emit | Copy
+
+
+def block_elements(width: int) -> int:
+    """Return the elements in a full block of that width."""
+    return min(BLOCK_BYTES // width, BLOCK_ELEMENTS)
+
+
+def plan_steps(header: Header, ops: Sequence[Op]) -> Iterator[Step]:
+    """Yield what to do, in order, from the first byte of the new file to the last."""
+    text = header.new_size - sum(op.made for op in ops)
+    widths = sorted({op.width for op in ops if op.is_coded})
+    refills = {width: _cut_elements(ops, width) for width in widths}
+    refills[TEXT] = _cut_text(text)
+    ready = dict.fromkeys(refills, 0)
+
+    def feed(stream: int, length: int) -> Iterator[Step]:
+        while length:
+            if not ready[stream]:
+                refill = next(refills[stream])
+                ready[stream] = refill.size
+                yield refill
+            part = min(length, ready[stream])
+            ready[stream] -= part
+            length -= part
+            yield Emit(stream, part)
+
+    for op in ops:
+        text -= op.gap
+        yield from feed(TEXT, op.gap)
+        if op.is_coded:
+            yield from feed(op.width, op.length)
+        elif op.made:
+            yield Copy(op.base, op.length)
+    yield from feed(TEXT, text)
+
+
+def list_old_text(header: Header, ops: Iterable[Op]) -> list[tuple[int, int]]:
+    """Return (offset, length) of the old ranges that no op reads or hides, in order."""
+    taken = sorted((op.base, op.base + op.length) for op in ops if op.reads_old)
+    gaps: list[tuple[int, int]] = []
+    end = 0
+    for start, stop in taken:
+        if start > end:
+            gaps.append((end, start - end))
+        end = max(end, stop)
+    if end < header.old_size:
+        gaps.append((end, header.old_size - end))
+    return gaps
+
+
+def _cut_text(text: int) -> Iterator[Refill]:
+    while text:
+        size = min(text, TEXT_BLOCK)
+        text -= size
+        yield Refill(TEXT, size, ())
+
+
+def _cut_elements(ops: Sequence[Op], width: int) -> Iterator[Refill]:
+    room = full = block_elements(width)
+    spans: list[Span] = []
+    for number, op in enumerate(ops):
+        if not op.is_coded or op.width != width:
+            continue
+        count, first = op.length // width, 0
+        while first < count:
+            part = min(room, count - first)
+            spans.append(Span(number, first, part))
+            first += part
+            room -= part
+            if not room:
+                yield Refill(width, full * width, tuple(spans))
+                room, spans = full, []
+    if spans:
+        yield Refill(width, (full - room) * width, tuple(spans))

@@ -1,0 +1,160 @@
+"""`modelfleet delta`: make, apply and look into patches between two files.
+
+Exit 0 when done; 4 when an input is bad, with the reason on standard error and the output
+file as it was before.
+"""
+
+import contextlib
+import json
+import mmap
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, BinaryIO, NoReturn
+
+import typer
+
+from modelfleet_manifests import delta
+from modelfleet_manifests.delta import DeltaError, Inspection, WrongBaseError
+
+BAD_INPUT = 4
+_TOP = 10
+
+app = typer.Typer(
+    no_args_is_help=True, help="Patches between two versions of a model file."
+)
+
+OldFile = Annotated[Path, typer.Argument(metavar="OLD", help="The file a device has.")]
+NewFile = Annotated[Path, typer.Argument(metavar="NEW", help="The file it shall have.")]
+PatchFile = Annotated[Path, typer.Argument(metavar="PATCH", help="Made by `delta encode`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def encode(
+    old: OldFile,
+    new: NewFile,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="PATCH")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the patch that turns OLD into NEW."""
+    with _refusing(old, new, output), _mapped(old) as before, _mapped(new) as after:
+        with _replacing(output) as out:
+            size = sum(out.write(chunk) for chunk in delta.encode_chunks(before, after))
+        facts = {"bytes": size, "old_bytes": len(before), "new_bytes": len(after)}
+    share = 100 * size / facts["new_bytes"] if facts["new_bytes"] else 0.0
+    if as_json:
+        print(json.dumps(facts | {"patch": str(output), "percent": round(share, 4)}))
+    else:
+        print(f"{output}: {size} bytes, {share:.2f} % of {new}")
+
+
+@app.command(name="apply")
+def apply_patch(
+    old: OldFile,
+    patch: PatchFile,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="NEW")],
+) -> None:
+    """Write the file that PATCH makes of OLD."""
+    with _refusing(old, patch, output), old.open("rb") as base, patch.open("rb") as source:
+        digest, length = _target_of(source)
+        with _replacing(output) as out:
+            delta.apply(
+                lambda offset, size: os.pread(base.fileno(), size, offset),
+                source.read,
+                out.write,
+                new_digest=digest,
+                new_length=length,
+            )
+    print(f"{output}: {length} bytes, sha256 {digest}")
+
+
+@app.command()
+def inspect(patch: PatchFile, as_json: AsJson = False) -> None:
+    """Show what PATCH needs and makes, and which tensors cost most."""
+    with _refusing(patch), patch.open("rb") as source:
+        found = delta.inspect(source.read)
+    if as_json:
+        rows = [part._asdict() for part in found.parts]
+        print(json.dumps(found._asdict() | {"parts": rows}))
+    else:
+        _print_inspection(patch, found)
+
+
+def _print_inspection(patch: Path, found: Inspection) -> None:
+    total = found.patch_size
+    share = 100 * total / max(found.new_size, 1)
+    print(f"{patch}: {total} bytes, {share:.2f} % of the new file")
+    print(f"  from {found.old_digest} ({found.old_size} bytes)")
+    print(f"  to   {found.new_digest} ({found.new_size} bytes)")
+    print(f"  head {found.head} bytes, text {found.text} bytes")
+    by_method: dict[str, list[int]] = {}
+    for part in found.parts:
+        row = by_method.setdefault(part.method, [0, 0, 0])
+        row[:] = row[0] + 1, row[1] + part.length, row[2] + part.packed
+    for method, (count, made, packed) in sorted(by_method.items()):
+        print(f"  {method}: {count} ranges, {made} bytes made of {packed}")
+    print("the ranges that cost most:")
+    for part in sorted(found.parts, key=lambda part: -part.packed)[:_TOP]:
+        share = 100 * part.packed / total
+        print(
+            f"  at {part.offset}: {part.length} bytes, {part.method}/{part.width * 8}"
+            f" -> {part.packed} bytes, {share:.1f} % of the patch"
+        )
+
+
+def _target_of(source: BinaryIO) -> tuple[str, int]:
+    """Return what the patch says it makes: here nobody signed another answer."""
+    found = delta.inspect(source.read)
+    source.seek(0)
+    return found.new_digest, found.new_size
+
+
+@contextlib.contextmanager
+def _mapped(path: Path) -> Iterator[memoryview]:
+    """Give the bytes of a file without reading them all."""
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            yield memoryview(b"")
+            return
+        # not closed here: numpy may still look at it; it goes with its last view
+        yield memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file beside `path` that takes its name only if the block succeeds."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with temporary.open("xb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _refusing(*paths: Path) -> Iterator[None]:
+    """Turn what can be wrong with these files into a message and exit code 4."""
+    try:
+        yield
+    except WrongBaseError as error:
+        _refuse(
+            f"{paths[0]} is not the file this patch was made from: it needs sha256"
+            f" {error.expected}, found {error.found}. Give that file, or fetch NEW in full."
+        )
+    except DeltaError as error:
+        patch = paths[-2] if len(paths) > 1 else paths[0]
+        _refuse(f"{patch}: {error}. Fetch or make the patch again.")
+    except OSError as error:
+        name = error.filename or paths[0]
+        _refuse(f"{name}: {error.strerror}. Check the path and its permissions.")
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"modelfleet delta: {message}", file=sys.stderr)
+    raise typer.Exit(BAD_INPUT)
