@@ -1,4 +1,5 @@
 """first"""
+# ruff: noqa: PLR0915
 
 import sqlalchemy as sa
 from alembic import op
@@ -53,6 +54,91 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
+        "claim",
+        sa.Column("token_hash", sa.String(length=64), nullable=False),
+        sa.Column("device", sa.String(length=63), nullable=False),
+        sa.Column("labels_json", sa.String(), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column(
+            "created_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "expires_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "used_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
+        sa.PrimaryKeyConstraint("token_hash"),
+    )
+    with op.batch_alter_table("claim", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_claim_device"), ["device"], unique=False)
+
+    op.create_table(
+        "device",
+        sa.Column("id", sa.String(length=63), nullable=False),
+        sa.Column("enrolment", sa.String(length=32), nullable=False),
+        sa.Column(
+            "incarnation",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("report_key", sa.String(length=64), nullable=False),
+        sa.Column("token_hash", sa.String(length=64), nullable=False),
+        sa.Column("nonce", sa.String(length=32), nullable=False),
+        sa.Column("labels_json", sa.String(), nullable=False),
+        sa.Column("facts_json", sa.String(), nullable=False),
+        sa.Column("profile", sa.String(length=63), nullable=False),
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("chain", sa.String(length=64), nullable=False),
+        sa.Column(
+            "enrolled_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "reported_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "heard_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("online", sa.Boolean(), nullable=False),
+        sa.Column("forks", sa.Integer(), nullable=False),
+        sa.Column("errors_json", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("enrolment"),
+        sa.UniqueConstraint("token_hash"),
+    )
+    with op.batch_alter_table("device", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_device_profile"), ["profile"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_device_reported_ms"), ["reported_ms"], unique=False
+        )
+        batch_op.create_index(batch_op.f("ix_device_state"), ["state"], unique=False)
+
+    op.create_table(
+        "device_group",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("selector", sa.String(length=1000), nullable=True),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column(
+            "created_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("name"),
+    )
+    op.create_table(
         "director_document",
         sa.Column(
             "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
@@ -101,6 +187,103 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("published < revision"),
             postgresql_where=sa.text("published < revision"),
+        )
+
+    op.create_table(
+        "report",
+        sa.Column("device", sa.String(length=63), nullable=False),
+        sa.Column(
+            "incarnation",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "received_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column("arrival", sa.String(length=16), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("envelope", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("device", "incarnation", "seq"),
+    )
+    with op.batch_alter_table("report", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_report_received_ms"), ["received_ms"], unique=False
+        )
+
+    op.create_table(
+        "telemetry_batch",
+        sa.Column("device", sa.String(length=63), nullable=False),
+        sa.Column(
+            "incarnation",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "memory_kb",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "received_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("device"),
+    )
+    op.create_table(
+        "telemetry_count",
+        sa.Column(
+            "id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("device", sa.String(length=63), nullable=False),
+        sa.Column("slot", sa.String(length=63), nullable=False),
+        sa.Column("release", sa.String(length=64), nullable=False),
+        sa.Column("step", sa.String(length=32), nullable=True),
+        sa.Column(
+            "since_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "until_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "received_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "requests", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "errors", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "latency_us",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "labelled", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "hits", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("buckets_json", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("telemetry_count", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_telemetry_device", ["device", "received_ms"], unique=False
+        )
+        batch_op.create_index(
+            "ix_telemetry_slot_release", ["slot", "release", "received_ms"], unique=False
         )
 
     op.create_table(
@@ -207,6 +390,21 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_access_token_user"), ["user"], unique=False)
 
     op.create_table(
+        "device_label",
+        sa.Column("device", sa.String(length=63), nullable=False),
+        sa.Column("key", sa.String(length=63), nullable=False),
+        sa.Column("value", sa.String(length=63), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["device"],
+            ["device.id"],
+        ),
+        sa.PrimaryKeyConstraint("device", "key"),
+    )
+    with op.batch_alter_table("device_label", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_device_label_key"), ["key"], unique=False)
+        batch_op.create_index(batch_op.f("ix_device_label_value"), ["value"], unique=False)
+
+    op.create_table(
         "director_topic",
         sa.Column("topic", sa.String(length=255), nullable=False),
         sa.Column(
@@ -233,6 +431,178 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "group_departure",
+        sa.Column("group_id", sa.String(length=32), nullable=False),
+        sa.Column("enrolment", sa.String(length=32), nullable=False),
+        sa.Column("device", sa.String(length=63), nullable=False),
+        sa.Column(
+            "epoch", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "counter", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["group_id"],
+            ["device_group.id"],
+        ),
+        sa.PrimaryKeyConstraint("group_id", "enrolment"),
+    )
+    with op.batch_alter_table("group_departure", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_group_departure_device"), ["device"], unique=False
+        )
+
+    op.create_table(
+        "group_member",
+        sa.Column("group_id", sa.String(length=32), nullable=False),
+        sa.Column("device", sa.String(length=63), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["device"],
+            ["device.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["group_id"],
+            ["device_group.id"],
+        ),
+        sa.PrimaryKeyConstraint("group_id", "device"),
+    )
+    with op.batch_alter_table("group_member", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_group_member_device"), ["device"], unique=False
+        )
+
+    op.create_table(
+        "group_slot",
+        sa.Column("group_id", sa.String(length=32), nullable=False),
+        sa.Column("slot", sa.String(length=63), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["group_id"],
+            ["device_group.id"],
+        ),
+        sa.PrimaryKeyConstraint("group_id", "slot"),
+    )
+    op.create_table(
+        "held_document",
+        sa.Column("device", sa.String(length=63), nullable=False),
+        sa.Column("topic", sa.String(length=255), nullable=False),
+        sa.Column(
+            "epoch", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "counter", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["device"],
+            ["device.id"],
+        ),
+        sa.PrimaryKeyConstraint("device", "topic"),
+    )
+    op.create_table(
+        "rollout",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("group_id", sa.String(length=32), nullable=False),
+        sa.Column("group_name", sa.String(length=63), nullable=False),
+        sa.Column("slot", sa.String(length=63), nullable=False),
+        sa.Column("release", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.String(length=127), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("step", sa.String(length=32), nullable=False),
+        sa.Column("salt", sa.String(length=32), nullable=False),
+        sa.Column("wave", sa.Integer(), nullable=False),
+        sa.Column("waves_json", sa.String(), nullable=False),
+        sa.Column("listed_json", sa.String(), nullable=False),
+        sa.Column("gate_json", sa.String(), nullable=True),
+        sa.Column("reason", sa.String(length=1000), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column(
+            "created_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "changed_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column("lease_owner", sa.String(length=64), nullable=False),
+        sa.Column(
+            "lease_until_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["group_id"],
+            ["device_group.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("rollout", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_rollout_group_id"), ["group_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_rollout_state"), ["state"], unique=False)
+
+    op.create_table(
+        "slot_state",
+        sa.Column("device", sa.String(length=63), nullable=False),
+        sa.Column("slot", sa.String(length=63), nullable=False),
+        sa.Column("phase", sa.String(length=63), nullable=False),
+        sa.Column("action", sa.String(length=63), nullable=False),
+        sa.Column("reason", sa.String(length=63), nullable=False),
+        sa.Column("detail", sa.String(length=200), nullable=False),
+        sa.Column("step", sa.String(length=32), nullable=True),
+        sa.Column("wanted", sa.String(length=64), nullable=True),
+        sa.Column("begun_json", sa.String(), nullable=False),
+        sa.Column("release", sa.String(length=64), nullable=True),
+        sa.Column("model", sa.String(length=127), nullable=True),
+        sa.Column("version", sa.String(length=64), nullable=True),
+        sa.Column("variant", sa.String(length=63), nullable=True),
+        sa.Column("digest", sa.String(length=64), nullable=True),
+        sa.Column("intact", sa.Boolean(), nullable=False),
+        sa.Column(
+            "failures", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "fetched_bytes",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column("method", sa.String(length=63), nullable=False),
+        sa.Column("group_id", sa.String(length=32), nullable=True),
+        sa.Column(
+            "epoch", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "counter", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "reported_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "changed_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["device"],
+            ["device.id"],
+        ),
+        sa.PrimaryKeyConstraint("device", "slot"),
+    )
+    with op.batch_alter_table("slot_state", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_slot_state_group_id"), ["group_id"], unique=False
+        )
+        batch_op.create_index(batch_op.f("ix_slot_state_reason"), ["reason"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_slot_state_release"), ["release"], unique=False
+        )
+        batch_op.create_index(batch_op.f("ix_slot_state_slot"), ["slot"], unique=False)
+        batch_op.create_index(batch_op.f("ix_slot_state_step"), ["step"], unique=False)
+
+    op.create_table(
         "trust_proposal_role",
         sa.Column("proposal", sa.String(length=32), nullable=False),
         sa.Column("role", sa.String(length=127), nullable=False),
@@ -257,6 +627,31 @@ def upgrade() -> None:
             ["trust_proposal.id"],
         ),
         sa.PrimaryKeyConstraint("proposal", "path"),
+    )
+    op.create_table(
+        "rollout_wave",
+        sa.Column("rollout_id", sa.String(length=32), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("text", sa.String(), nullable=False),
+        sa.Column("admitted", sa.Integer(), nullable=False),
+        sa.Column(
+            "started_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "decided_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=True,
+        ),
+        sa.Column("outcome", sa.String(length=32), nullable=False),
+        sa.Column("reason", sa.String(length=1000), nullable=False),
+        sa.Column("evidence_json", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["rollout_id"],
+            ["rollout.id"],
+        ),
+        sa.PrimaryKeyConstraint("rollout_id", "number"),
     )
     op.create_table(
         "trust_proposal_signature",
