@@ -15,7 +15,7 @@ from modelfleet_agent.runtime.exchange import (
     failure,
 )
 from modelfleet_agent.runtime.serving import Serving
-from modelfleet_agent.runtime.session import Session
+from modelfleet_agent.runtime.session import Session, brief
 from modelfleet_agent.runtime.slot import Resident
 from modelfleet_agent.runtime.tensors import (
     InTensor,
@@ -102,9 +102,13 @@ def _run(
         arrays = session.run(feeds, [spec.name for spec, _ in outputs])
     except Exception as error:
         if type(error).__name__ == "InvalidArgument":  # such as two shapes that disagree
-            raise TensorError(f"the model does not take these inputs: {error}") from error
+            raise TensorError(
+                f"the model does not take these inputs: {brief(error)}"
+            ) from error
         resident.counters.count(monotonic_us() - began, failed=True)
-        return failure(HTTPStatus.INTERNAL_SERVER_ERROR, f"the model failed: {error}")
+        return failure(
+            HTTPStatus.INTERNAL_SERVER_ERROR, f"the model failed: {brief(error)}"
+        )
     pairs = [
         encode_output(spec, array, binary=binary)
         for (spec, binary), array in zip(outputs, arrays, strict=True)

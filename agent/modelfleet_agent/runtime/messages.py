@@ -11,11 +11,11 @@ import msgspec
 from modelfleet_agent.settings import RuntimeSettings
 from modelfleet_agent.store.record import Placed
 
+# As `modelfleet_manifests.report.LATENCY_BOUNDS_US`, which would bring PyNaCl along.
 BOUNDS_US = (
-    *(100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000),
-    *(200_000, 500_000, 1_000_000, 2_000_000, 5_000_000),
-)
-"""Upper bounds of the latency buckets in µs; one more bucket takes what is slower."""
+    50, 100, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 5_000, 7_500, 10_000, 20_000,
+    50_000, 100_000, 250_000, 1_000_000, 5_000_000,
+)  # fmt: skip
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):

@@ -87,7 +87,7 @@ class Session:
         ) as error:  # ONNX Runtime also raises ValueError, UnicodeDecodeError
             self._close_files()
             raise RefusedError(
-                "E_LOAD", f"ONNX Runtime does not load it: {error}"
+                "E_LOAD", f"ONNX Runtime does not load it: {brief(error)}"
             ) from error
         self.load_ms = (monotonic_us() - began) / 1000
         self.warm_ms = 0.0
@@ -130,7 +130,7 @@ class Session:
                 self.run(feeds, names)
                 self.warm_ms = (monotonic_us() - began) / 1000
         except Exception as error:
-            what = f"it fails on its golden inputs: {error}"
+            what = f"it fails on its golden inputs: {brief(error)}"
             raise RefusedError("E_WARM", what) from error
         return self.warm_ms
 
@@ -159,6 +159,11 @@ class Session:
     def _close_files(self) -> None:
         for file in self._files:
             file.close()
+
+
+def brief(error: BaseException) -> str:
+    """Return what ONNX Runtime complains of, in one line of at most 300 characters."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]
 
 
 def read_golden(file: PlacedFile) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -46,6 +46,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         model: `namespace/name`.
         version: Semantic version.
         profile: The profile the variant was made for.
+        variant: The variant's name, which reports carry.
         files: The graph first, then files that it refers to.
         golden: Golden inputs and outputs (`.npz`), where the release has some.
         atol: Absolute tolerance of the golden outputs, decimal.
@@ -57,6 +58,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     version: str
     profile: str
     files: tuple[FileEntry, ...]
+    variant: str = ""
     golden: FileEntry | None = None
     atol: str = "0"
     rtol: str = "0"
@@ -114,6 +116,9 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
 
 def files_digest(files: Iterable[tuple[str, str]]) -> str:
     """Return one digest for the named files of a variant.
+
+    As `modelfleet_manifests.release.files_digest`, which would bring the documents and
+    their libraries into every child.
 
     Args:
         files: Pairs of base name and SHA-256.

@@ -1,13 +1,46 @@
 """The self-test of a release in a throw-away child, seen from the supervisor."""
 
+import math
 import threading
-from dataclasses import dataclass
 
+import msgspec
+
+from modelfleet_agent.errors import RetryableError
+from modelfleet_agent.runtime.limits import (
+    Ending,
+    Limits,
+    Outcome,
+    python_child,
+    run_limited,
+)
 from modelfleet_agent.store.record import Placed
 
+MODULE = "modelfleet_agent.runtime.selftest"
+LEAST_S = 10.0
+SLACK = 5
+BASE_MB = 256
+PER_MODEL = 3
+MIB = 1 << 20
 
-@dataclass(frozen=True)
-class SelfTest:
+_CODES = {
+    Ending.FAILED: "E_SELF_TEST",
+    Ending.MEMORY: "E_MEMORY",
+    Ending.CPU: "E_TOO_LONG",
+    Ending.WALL: "E_TOO_LONG",
+    Ending.OUTPUT: "E_SELF_TEST",
+    Ending.CRASHED: "E_CRASH",
+}
+_RETRYABLE = frozenset({"E_MISSING", "E_CANCELLED"})
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    """What the child is told: the release, and the slowest median that passes."""
+
+    placed: Placed
+    max_latency_ms: float | None = None
+
+
+class SelfTest(msgspec.Struct, frozen=True, kw_only=True):
     """Outcome of a self-test.
 
     Attributes:
@@ -20,17 +53,18 @@ class SelfTest:
     """
 
     ok: bool
-    code: str
-    reason: str
-    max_abs: float
-    latency_ms: float
-    memory_kib: int
+    code: str = ""
+    reason: str = ""
+    max_abs: float = 0.0
+    latency_ms: float = 0.0
+    memory_kib: int = 0
 
 
 def run(
     placed: Placed,
     *,
     expected_s: float = 2,
+    wall_s: float | None = None,
     max_latency_ms: float | None = None,
     cancel: threading.Event | None = None,
 ) -> SelfTest:
@@ -40,10 +74,51 @@ def run(
         placed: The release, with paths.
         expected_s: How long it should take; the wall limit is five times that, at least
             10 s.
+        wall_s: The wall limit, where the release demands one.
         max_latency_ms: Slower medians fail the test.
         cancel: Ends the child early.
 
     Raises:
-        RetryableError: `E_CANCELLED`; `E_MISSING`: a file is not there.
+        RetryableError: `E_CANCELLED`; `E_MISSING`: a file is not there; `E_SPAWN`.
     """
-    raise NotImplementedError
+    wall_s = wall_s or max(LEAST_S, SLACK * expected_s)
+    spec = Spec(placed=placed, max_latency_ms=max_latency_ms)
+    outcome = run_limited(
+        python_child(MODULE),
+        stdin=msgspec.json.encode(spec),
+        limits=limits_for(placed, wall_s),
+        cancel=cancel,
+    )
+    test = _judge(outcome)
+    if test.code in _RETRYABLE:
+        raise RetryableError(test.code, test.reason, release=placed.record.release)
+    return test
+
+
+def limits_for(placed: Placed, wall_s: float) -> Limits:
+    """Return what the self-test of `placed` may use: 256 MiB and three times its files."""
+    size = sum(entry.length for entry in placed.record.wanted)
+    return Limits(
+        wall_s=wall_s,
+        cpu_s=math.ceil(wall_s),
+        memory_mb=BASE_MB + PER_MODEL * math.ceil(size / MIB),
+    )
+
+
+def _judge(outcome: Outcome) -> SelfTest:
+    if outcome.ending is Ending.CANCELLED:
+        return SelfTest(ok=False, code="E_CANCELLED", reason="the self-test was cancelled")
+    if outcome.ok:
+        try:
+            test = msgspec.json.decode(outcome.stdout, type=SelfTest)
+            return msgspec.structs.replace(test, memory_kib=outcome.memory_kib)
+        except msgspec.MsgspecError as error:
+            return SelfTest(
+                ok=False, code="E_SELF_TEST", reason=f"it says nothing: {error}"
+            )
+    return SelfTest(
+        ok=False,
+        code=_CODES[outcome.ending],
+        reason=f"the self-test {outcome.reason}",
+        memory_kib=outcome.memory_kib,
+    )

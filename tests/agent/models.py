@@ -1,0 +1,168 @@
+"""Tiny real models for the tests of the agent, and releases made of them."""
+
+import hashlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from modelfleet_agent.store import FileEntry, Placed, Record, Store
+
+ROWS, CLASSES = 4, 3
+Golden = tuple[dict[str, np.ndarray[Any, Any]], dict[str, np.ndarray[Any, Any]]]
+
+
+def linear(bias: float = 0.0, *, seed: int = 7) -> bytes:
+    """`y = x @ w + bias` for `x: [batch, 4]`; every bias is another version."""
+    weights = np.random.default_rng(seed).normal(size=(ROWS, CLASSES)).astype(np.float32)
+    return _graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["xw"]),
+            helper.make_node("Add", ["xw", "b"], ["y"]),
+        ],
+        {"w": weights, "b": np.full(CLASSES, bias, np.float32)},
+    )
+
+
+def not_finite() -> bytes:
+    """Divide by zero: every answer is NaN or infinite."""
+    zeros = np.zeros((ROWS, CLASSES), np.float32)
+    return _graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["xw"]),
+            helper.make_node("Div", ["xw", "xw"], ["y"]),
+        ],
+        {"w": zeros},
+    )
+
+
+def memory_hog(gib: int = 6) -> bytes:
+    """Loads in no time and wants `gib` GiB when it runs."""
+    return _graph(
+        [
+            helper.make_node("ConstantOfShape", ["size"], ["huge"]),
+            helper.make_node("ReduceSum", ["huge"], ["sum"], keepdims=0),
+            helper.make_node("MatMul", ["x", "w"], ["xw"]),
+            helper.make_node("Add", ["xw", "sum"], ["y"]),
+        ],
+        {
+            "size": np.array([gib << 28], np.int64),
+            "w": np.ones((ROWS, CLASSES), np.float32),
+        },
+    )
+
+
+def endless() -> bytes:
+    """Loop 2^62 times."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["going_out"]),
+            helper.make_node("Mul", ["v", "half"], ["v_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("going_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v_out", TensorProto.FLOAT, None),
+        ],
+        [numpy_helper.from_array(np.float32(0.5), "half")],
+    )
+    return _graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["xw"]),
+            helper.make_node("Loop", ["trips", "yes", "xw"], ["y"], body=body),
+        ],
+        {
+            "trips": np.array(1 << 62, np.int64),
+            "yes": np.array(True),
+            "w": np.ones((ROWS, CLASSES), np.float32),
+        },
+    )
+
+
+def golden(model: bytes, *, rows: int = 2) -> bytes:
+    """Golden inputs of a model that runs, as `.npz`."""
+    import onnxruntime  # noqa: PLC0415 - only here: most tests need no session
+
+    x = np.random.default_rng(1).normal(size=(rows, ROWS)).astype(np.float32)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return npz(x, session.run(None, {"x": x})[0])
+
+
+def npz(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> bytes:
+    """The archive of golden inputs."""
+    file = BytesIO()
+    np.savez(file, **{"in.x": x, "out.y": y})
+    return file.getvalue()
+
+
+def put(store: Store, name: str, data: bytes) -> FileEntry:
+    """Bring bytes into the store as a download would."""
+    digest = hashlib.sha256(data).hexdigest()
+    if not store.has(FileEntry(name, digest, len(data))):
+        store.incoming(digest).write_bytes(data)
+        store.adopt(digest, len(data))
+    return FileEntry(name, digest, len(data))
+
+
+def release(
+    store: Store, model: bytes, gold: bytes | None = None, *, version: str = "1.0.0"
+) -> Placed:
+    """Store a model as a release and return it placed."""
+    entry = put(store, "model.onnx", model)
+    record = Record(
+        release=hashlib.sha256(version.encode()).hexdigest(),
+        model="demo/linear",
+        version=version,
+        profile="generic",
+        files=(entry,),
+        golden=put(store, "golden.npz", gold) if gold else None,
+        atol="0.0001",
+        rtol="0.001",
+    )
+    store.put(record)
+    return store.place(record)
+
+
+def good(store: Store, bias: float = 0.0, *, version: str = "1.0.0") -> Placed:
+    """A release that works, with golden inputs."""
+    model = linear(bias)
+    return release(store, model, golden(model), version=version)
+
+
+def with_external_data(folder: Path, size: int = 64) -> tuple[bytes, bytes]:
+    """A graph and its weights in a file of their own, named `weights.bin`."""
+    weights = np.random.default_rng(3).normal(size=(ROWS, size)).astype(np.float32)
+    model = onnx.load_from_string(
+        _graph(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": weights}, columns=size
+        )
+    )
+    path = folder / "model.onnx"
+    onnx.save(
+        model, path, save_as_external_data=True, location="weights.bin", size_threshold=16
+    )
+    return path.read_bytes(), (folder / "weights.bin").read_bytes()
+
+
+def _graph(nodes: list[Any], constants: dict[str, Any], *, columns: int = CLASSES) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", ROWS])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", columns])],
+        [
+            numpy_helper.from_array(np.asarray(value), name)
+            for name, value in constants.items()
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    return bytes(model.SerializeToString())
