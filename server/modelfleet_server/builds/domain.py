@@ -1,0 +1,200 @@
+"""A build's life as a table, and what its child is asked and answers."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+from modelfleet_server.builds.errors import MoveError
+
+
+class State(StrEnum):
+    """Where a build is; stored, so never rename a value."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Event(StrEnum):
+    """What happens to a build. Only `RETRY` is a person's."""
+
+    START = "start"
+    FINISH = "finish"
+    FAIL = "fail"
+    LOSE = "lose"
+    RETRY = "retry"
+
+
+MOVES: dict[tuple[State, Event], State] = {
+    (State.QUEUED, Event.START): State.RUNNING,
+    (State.INTERRUPTED, Event.START): State.RUNNING,
+    (State.RUNNING, Event.FINISH): State.DONE,
+    (State.RUNNING, Event.FAIL): State.FAILED,
+    (State.RUNNING, Event.LOSE): State.INTERRUPTED,
+    (State.INTERRUPTED, Event.FAIL): State.FAILED,
+    (State.FAILED, Event.RETRY): State.QUEUED,
+}
+OPEN = frozenset({State.QUEUED, State.RUNNING, State.INTERRUPTED})
+MAX_ATTEMPTS = 3
+"""A build that was lost this often, because it takes the server with it, is failed."""
+
+
+def after(state: State, event: Event) -> State:
+    """Return the state that follows.
+
+    Raises:
+        MoveError: The pair is not in `MOVES`.
+    """
+    try:
+        return MOVES[state, event]
+    except KeyError:
+        raise MoveError(
+            f"a build that is {state} cannot {event}",
+            "Only failed builds can be tried again.",
+            state=str(state),
+        ) from None
+
+
+class Progress(NamedTuple):
+    """How far a build is: the step that runs now, and steps done of all."""
+
+    step: str
+    done: int
+    of: int
+
+
+class TensorFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """An input or output: Open Inference datatype, -1 where a size is free."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class SchemaFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Inputs and outputs, in the model's order."""
+
+    inputs: list[TensorFacts]
+    outputs: list[TensorFacts]
+
+
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the door found out about a model file.
+
+    Attributes:
+        schema: What goes in and comes out.
+        opset: Opset of the domain ai.onnx.
+        ir: Version of the file format.
+        nodes: Nodes once functions are expanded.
+        parameters: Numbers in weights and constants.
+        operators: Their types, `domain:type` outside of ai.onnx, sorted.
+        length: Bytes of the file, without external data.
+        external: Files with external data, relative to the model's folder, sorted.
+    """
+
+    schema: SchemaFacts
+    opset: int
+    ir: int
+    nodes: int
+    parameters: int
+    operators: list[str]
+    length: int
+    external: list[str]
+
+
+class BuiltFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a child wrote into its scratch folder; its name there and for devices."""
+
+    name: str
+    length: int
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """What a build made and measured.
+
+    Attributes:
+        precision: The recipe that was chosen: `fp32`, `fp16`, `int8`.
+        why: Why that one, in words.
+        opset: The opset that a runtime must load.
+        model: The variant's graph, with its weights in it.
+        golden: Golden inputs and this variant's outputs, an npz.
+        atol: Absolute tolerance on golden outputs, a decimal.
+        rtol: Relative tolerance on golden outputs, a decimal.
+        recipe: Digest of the steps.
+        toolchain: Digest of the tools' versions.
+        calibrated: Calibration data was used.
+        metrics: Measured figures as decimal strings.
+    """
+
+    precision: str
+    why: str
+    opset: int
+    model: BuiltFile
+    golden: BuiltFile
+    atol: str
+    rtol: str
+    recipe: str
+    toolchain: str
+    calibrated: bool
+    metrics: dict[str, str]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child may use.
+
+    Attributes:
+        memory_mb: Address space, MiB; `None` is without limit.
+        cpu_s: Seconds of CPU time.
+        wall_s: Seconds from start to answer.
+        file_mb: Size of each file that it writes, MiB.
+        files: Open files.
+    """
+
+    memory_mb: int | None = 2048
+    cpu_s: int = 600
+    wall_s: float = 900.0
+    file_mb: int = 4096
+    files: int = 64
+
+
+class InspectJob(msgspec.Struct, frozen=True, kw_only=True, tag="inspect"):
+    """Check a model file; with `packed`, write it there with its external data in it."""
+
+    model: str
+    packed: str | None = None
+
+
+class BuildJob(msgspec.Struct, frozen=True, kw_only=True, tag="build"):
+    """Build and measure one variant. Files are written into the working directory.
+
+    Attributes:
+        master: Path of the full-precision model.
+        evaluation: Path of the evaluation set.
+        calibration: Path of the calibration set, if the version has one.
+        profile: A key of `recipes.PLANS`.
+    """
+
+    master: str
+    evaluation: str
+    calibration: str | None
+    profile: str
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child reads from its standard input. It ends when `parent` (a pid) does."""
+
+    job: InspectJob | BuildJob
+    limits: Limits
+    parent: int
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a child's standard output: progress, then a result or an error."""
+
+    progress: tuple[str, int, int] | None = None
+    facts: ModelFacts | None = None
+    built: Built | None = None
+    error: dict[str, str] | None = None

@@ -1,0 +1,188 @@
+"""Loads, runs, scores and times a model; only in a limited child."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from modelfleet_server.builds.datasets import Arrays, Dataset
+from modelfleet_server.builds.domain import SchemaFacts
+from modelfleet_server.builds.errors import BuildError, DatasetError
+
+BATCH = 64
+WARM = 5
+RUNS = 200
+ENOUGH_S = 0.4
+"""Seconds; a model is timed `RUNS` times or for so long, but `FEWEST` times at least."""
+FEWEST = 10
+
+
+class Loaded:
+    """A model in a session of one thread, on the CPU.
+
+    Args:
+        path: The model.
+        schema: Of the master.
+        name: What it is called in errors.
+    """
+
+    def __init__(self, path: Path, schema: SchemaFacts, name: str) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self.name = name
+        self.outputs = [tensor.name for tensor in schema.outputs]
+        self.fixed = fixed_batch(schema)
+        try:
+            self._session = ort.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise BuildError(
+                f"{name} does not load in ONNX Runtime: {_first(error)}",
+                "Export the master for opset 17 with standard operators.",
+            ) from error
+        self._check_schema(schema)
+
+    def _check_schema(self, schema: SchemaFacts) -> None:
+        """An fp16 or int8 variant must not change what applications exchange with it."""
+        has = [
+            (v.name, v.type) for v in (*_inputs(self._session), *_outputs(self._session))
+        ]
+        wanted = [
+            (t.name, _ORT_TYPES[t.datatype]) for t in (*schema.inputs, *schema.outputs)
+        ]
+        if has != wanted:
+            raise BuildError(
+                f"{self.name} has other inputs or outputs than the master: {has}",
+                "This is a defect of the recipe; build another profile.",
+            )
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return the outputs by name.
+
+        Raises:
+            BuildError: It fails, or an output is not a finite number.
+        """
+        try:
+            results = self._session.run(self.outputs, inputs)
+        except Exception as error:
+            raise BuildError(
+                f"{self.name} fails on the evaluation set: {_first(error)}",
+                "Try the model in ONNX Runtime on a sample of that set.",
+            ) from error
+        found = dict(zip(self.outputs, results, strict=True))
+        for output, array in found.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise BuildError(
+                    f"{self.name} gives values of {output!r} that are not finite",
+                    "Its numbers overflow in this precision; build another profile.",
+                )
+        return found
+
+    def run_all(self, data: Dataset) -> Arrays:
+        """Return the outputs for all samples, in batches of a size that the model takes."""
+        parts: list[Arrays] = []
+        for inputs in data.batches(self.fixed or BATCH):
+            there = len(next(iter(inputs.values())))
+            short = self.fixed - there if self.fixed else 0
+            full = {name: _pad(array, short) for name, array in inputs.items()}
+            parts.append({name: out[:there] for name, out in self.run(full).items()})
+        return {name: np.concatenate([p[name] for p in parts]) for name in self.outputs}
+
+
+def fixed_batch(schema: SchemaFacts) -> int | None:
+    """Return how many samples the model takes at once, None if any number."""
+    fixed = {tensor.shape[0] for tensor in schema.inputs if tensor.shape} - {-1}
+    return max(fixed) if fixed else None
+
+
+def scores_of(loaded: Loaded, data: Dataset) -> NDArray[Any]:
+    """Return the first output for each sample: one score per class.
+
+    Raises:
+        DatasetError: The first output is not one row of numbers per sample.
+        BuildError: The model fails.
+    """
+    scores = loaded.run_all(data)[loaded.outputs[0]]
+    if scores.ndim != 2 or scores.shape[1] < 2 or scores.dtype.kind not in "fiu":  # noqa: PLR2004
+        raise DatasetError(
+            f"{loaded.name} cannot be scored as a classifier: its first output "
+            f"{loaded.outputs[0]!r} has the shape {list(scores.shape)}",
+            "Put the output with one score per class, [samples, classes], first.",
+        )
+    return scores
+
+
+def latencies_ms(
+    models: list[Loaded], data: Dataset, *, timer: Callable[[], float] = time.thread_time
+) -> list[NDArray[np.float64]]:
+    """Return how long one sample took in each of `models`, in milliseconds, unsorted.
+
+    The models take turns, so that a busy machine is busy for all of them, and what counts
+    is the CPU time of the one thread that computes.
+
+    Args:
+        models: To be compared.
+        data: Samples to run; cycled through.
+        timer: Seconds of this thread's CPU time.
+    """
+    size = models[0].fixed or 1
+    first = data.take(np.arange(min(32, max(1, len(data) // size)) * size) % len(data))
+    full = list(first.batches(size))
+    for model in models:
+        for index in range(WARM):
+            model.run(full[index % len(full)])
+    taken: list[list[float]] = [[] for _ in models]
+    began = timer()
+    for index in range(RUNS):
+        if index >= FEWEST and timer() - began > ENOUGH_S * len(models):
+            break
+        for model, times in zip(models, taken, strict=True):
+            start = timer()
+            model.run(full[index % len(full)])
+            times.append((timer() - start) * 1000 / size)
+    return [np.array(times) for times in taken]
+
+
+def decimal(value: float, digits: int) -> str:
+    """Return `value` as a decimal string: documents hold no floats."""
+    return f"{value:.{digits}f}"
+
+
+def _pad(array: NDArray[Any], rows: int) -> NDArray[Any]:
+    if rows <= 0:
+        return array
+    return np.concatenate([array, np.repeat(array[-1:], rows, axis=0)])
+
+
+def _inputs(session: ort.InferenceSession) -> list[Any]:
+    return list(session.get_inputs())
+
+
+def _outputs(session: ort.InferenceSession) -> list[Any]:
+    return list(session.get_outputs())
+
+
+def _first(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+_ORT_TYPES = {
+    "BOOL": "tensor(bool)",
+    "FP16": "tensor(float16)",
+    "FP32": "tensor(float)",
+    "FP64": "tensor(double)",
+    "BYTES": "tensor(string)",
+    **{
+        f"{sign}INT{bits}": f"tensor({sign.lower()}int{bits})"
+        for sign in ("", "U")
+        for bits in (8, 16, 32, 64)
+    },
+}
