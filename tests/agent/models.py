@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 from modelfleet_agent.store import FileEntry, Placed, Record, Store
 
 ROWS, CLASSES = 4, 3
-Golden = tuple[dict[str, np.ndarray[Any, Any]], dict[str, np.ndarray[Any, Any]]]
 
 
 def linear(bias: float = 0.0, *, seed: int = 7) -> bytes:
@@ -72,7 +71,7 @@ def endless() -> bytes:
             helper.make_tensor_value_info("going_out", TensorProto.BOOL, []),
             helper.make_tensor_value_info("v_out", TensorProto.FLOAT, None),
         ],
-        [numpy_helper.from_array(np.float32(0.5), "half")],
+        [numpy_helper.from_array(np.array(0.5, np.float32), "half")],
     )
     return _graph(
         [
@@ -99,7 +98,8 @@ def golden(model: bytes, *, rows: int = 2) -> bytes:
 def npz(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> bytes:
     """The archive of golden inputs."""
     file = BytesIO()
-    np.savez(file, **{"in.x": x, "out.y": y})
+    arrays: dict[str, Any] = {"in.x": x, "out.y": y}
+    np.savez(file, **arrays)
     return file.getvalue()
 
 
