@@ -44,6 +44,9 @@ class AgentSettings:
         disk_budget_mb: What store and incoming may take together.
         disk_reserve_mb: What stays free on the file system.
         declared_facts: Facts that replace the probed ones; facts then say `declared`.
+        report_interval_s: The longest between two reports while the server is heard.
+        verify_interval_s: How often the active files are read again.
+        telemetry_interval_s: How long one batch of telemetry counts.
     """
 
     dir: Path
@@ -51,3 +54,6 @@ class AgentSettings:
     disk_budget_mb: int = 4096
     disk_reserve_mb: int = 64
     declared_facts: Mapping[str, object] = field(default_factory=dict)
+    report_interval_s: float = 60
+    verify_interval_s: float = 60
+    telemetry_interval_s: float = 10

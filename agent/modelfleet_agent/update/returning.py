@@ -1,0 +1,72 @@
+"""RESTORE and REMOVE: back to what served before, or to nothing."""
+
+import logging
+
+import msgspec
+
+from modelfleet_agent.errors import RefusedError, RetryableError
+from modelfleet_agent.store import Record
+from modelfleet_agent.update.fetching import resident
+from modelfleet_agent.update.work import Work
+
+log = logging.getLogger(__name__)
+
+LOADS = 2  # once more where the child died: another slot's model may have killed it
+
+
+def restore(work: Work) -> None:
+    """Let what is kept answer again; failing that, what ran before; failing that, nothing.
+
+    What was stopped is not restored. Nothing is downloaded here.
+
+    Raises:
+        RetryableError: The runtime child cannot be had; to be tried again.
+    """
+    failed = work.record.key
+    # a repair that failed is tried last: what ran before did not fail just now
+    for record in sorted(resident(work), key=lambda one: one.key == failed):
+        if not work.tools.is_stopped(record) and bring_back(work, record):
+            if record.key != failed:
+                work.tools.runtime.discard(work.slot, failed)
+            return
+    work.tools.runtime.unload(work.slot)
+    work.place.settle(None)
+
+
+def bring_back(work: Work, record: Record) -> bool:
+    """Say whether `record` answers now.
+
+    Raises:
+        RetryableError: The runtime child cannot be had.
+    """
+    runtime = work.tools.runtime
+    for _ in range(LOADS):
+        runtime.start()
+        try:
+            runtime.load(work.slot, work.tools.store.place(record))
+            runtime.activate(work.slot, record.key)
+        except (RefusedError, RetryableError) as error:
+            log.warning("%s: cannot restore: %s", work.slot, error)
+            work.tools.notice(work.slot, error)
+            if error.code not in {"E_RUNTIME_GONE", "E_RUNTIME_TIMEOUT"}:
+                return False
+        else:
+            work.place.settle(record)
+            return True
+    return False
+
+
+def remove(work: Work) -> None:
+    """Let the slot run nothing, now and after a boot; what it remembers stays.
+
+    Raises:
+        RetryableError: The runtime child or the disk is in the way.
+    """
+    if work.tools.runtime.ready:
+        work.tools.runtime.unload(work.slot)
+    work.place.settle(None)
+    work.tools.slots.remove(work.slot)
+    state = msgspec.structs.replace(
+        work.memory.state, current=None, variant="", step=None, bytes=0, method="none"
+    )
+    work.memory.save(state)

@@ -1,0 +1,151 @@
+"""One piece of work on a slot: what the journal holds, and the tools that effects use."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from modelfleet_agent.clock import Clock
+from modelfleet_agent.errors import AgentError, RetryableError
+from modelfleet_agent.link.fetch import Fetcher
+from modelfleet_agent.runtime.client import RuntimeClient
+from modelfleet_agent.store import Record, Slots, Store
+from modelfleet_agent.update.goal import Goal
+from modelfleet_agent.update.phases import Phase
+from modelfleet_agent.update.policy import Rng
+from modelfleet_agent.update.state import StateFile
+
+
+class Patch(msgspec.Struct, frozen=True, kw_only=True):
+    """A delta that was fetched: from the file `base` by `blob` to `target`.
+
+    Attributes:
+        target: Digest of the result, signed.
+        length: Its bytes, signed.
+        base: Digest of a file in the store.
+        blob: Digest of the patch, in `incoming`.
+        size: Its bytes.
+        method: Name of the method.
+        memory: Bytes that the server says applying it takes.
+    """
+
+    target: str
+    length: int
+    base: str
+    blob: str
+    size: int
+    method: str
+    memory: int
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What the journal of a slot holds: only ever add fields.
+
+    Attributes:
+        phase: What goes on.
+        goal: What the slot is to become; in `idle` the one that failed or was cancelled.
+        tries: How many starts of the agent found this phase in the journal.
+        full: A delta was no good: fetch in full.
+        patches: Deltas to apply.
+        bytes: Fetched for this goal so far.
+        method: How: `none`, `full` or `delta`.
+    """
+
+    phase: Phase = Phase.IDLE
+    goal: Goal | None = None
+    tries: int = 0
+    full: bool = False
+    patches: tuple[Patch, ...] = ()
+    bytes: int = 0
+    method: str = "none"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What all slots share.
+
+    Attributes:
+        dir: The agent's directory.
+        store: Files and records.
+        slots: Links to what runs and what ran before.
+        runtime: The runtime child.
+        fetcher: Gives a fetcher for the calling thread.
+        clock: Unix ms.
+        rng: Numbers in [0, 1) for jitter.
+        is_stopped: Says whether a release may not even go on running.
+        notice: Told of what went wrong on the way, though the work goes on.
+        reserve: Bytes that stay free on the file system.
+    """
+
+    dir: Path
+    store: Store
+    slots: Slots
+    runtime: RuntimeClient
+    fetcher: Callable[[], Fetcher]
+    clock: Clock
+    rng: Rng
+    is_stopped: Callable[[Record], bool]
+    notice: Callable[[str, AgentError], None]
+    reserve: int = 0
+
+
+@dataclass
+class Place:
+    """What answers in a slot; read by other threads, written by the one that works.
+
+    Attributes:
+        serving: What answers requests now, in a trial the new release.
+        settled: What is kept: what serves outside of trials.
+    """
+
+    serving: Record | None = None
+    settled: Record | None = None
+
+    def settle(self, record: Record | None) -> None:
+        """What serves is kept."""
+        self.serving = self.settled = record
+
+
+@dataclass
+class Work:
+    """What an effect is given. It may set `entry` to have it journalled with the move.
+
+    An effect returns when it is done, and otherwise raises; it is idempotent.
+    """
+
+    slot: str
+    entry: Entry
+    tools: Tools
+    memory: StateFile
+    place: Place
+    cancel: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def goal(self) -> Goal:
+        """The goal; work that has one only."""
+        assert self.entry.goal is not None  # noqa: S101 - start() set it
+        return self.entry.goal
+
+    @property
+    def record(self) -> Record:
+        """The release that is wanted."""
+        return self.goal.record
+
+    def note(self, **changes: object) -> None:
+        """Change `entry`; journalled with the next move."""
+        self.entry = msgspec.structs.replace(self.entry, **changes)
+
+    def check_cancelled(self) -> None:
+        """Return where the work is wanted still.
+
+        Raises:
+            RetryableError: `E_CANCELLED`.
+        """
+        if self.cancel.is_set():
+            raise RetryableError("E_CANCELLED", "something else is wanted by now")
+
+
+class FallBackError(RetryableError):
+    """A delta is of no use; the files are to be fetched in full."""
