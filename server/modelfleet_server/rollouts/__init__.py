@@ -1,0 +1,1 @@
+"""Rollouts: widening a release over a group, wave by wave, and taking it back."""

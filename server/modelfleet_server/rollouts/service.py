@@ -1,0 +1,308 @@
+"""Use cases of rollouts: plan, create, start, move, undo, deploy, roll back."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sqlmodel import Session, col, select
+
+from modelfleet_manifests.admission import plan_admission
+from modelfleet_manifests.deployment import Admit, Step, Tighten
+from modelfleet_manifests.release import Release, ReleaseRef
+from modelfleet_server.audit import service as audit
+from modelfleet_server.catalog.service import find_release, releases_by_id
+from modelfleet_server.devices.groups import find_group
+from modelfleet_server.devices.tables import Group
+from modelfleet_server.kit.access import Actor
+from modelfleet_server.kit.errors import ConflictError, InvalidError, NotFoundError
+from modelfleet_server.kit.ids import new_id
+from modelfleet_server.rollouts import stack
+from modelfleet_server.rollouts.deployments import edit
+from modelfleet_server.rollouts.domain import (
+    ACTIVE,
+    Event,
+    State,
+    Wave,
+    after,
+    parse_wave,
+    reach_of,
+    write_wave,
+)
+from modelfleet_server.rollouts.gate import Gate, Outcome
+from modelfleet_server.rollouts.planning import Plan, plan
+from modelfleet_server.rollouts.tables import Rollout, RolloutWave
+from modelfleet_server.trust.director import Director
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A rollout to be made.
+
+    Attributes:
+        group: Name of the group.
+        waves: In order; the last one is `all`.
+        gate: Between waves; None widens as soon as a wave is through.
+        skip_missing: Go on although some members have no variant.
+    """
+
+    group: str
+    slot: str
+    model: str
+    version: str
+    waves: tuple[Wave, ...]
+    gate: Gate | None = None
+    skip_missing: bool = False
+
+
+def preview(session: Session, wish: Wish) -> Plan:
+    """Return what a rollout would do; changes nothing.
+
+    Raises:
+        NotFoundError: There is no such group or release.
+        InvalidError: A wave lists a device that cannot take part.
+    """
+    group = find_group(session, wish.group)
+    _ref, release = find_release(session, wish.model, wish.version)
+    return plan(session, group, wish.slot, release, list(wish.waves))
+
+
+def create(session: Session, wish: Wish, actor: Actor, *, now_ms: int) -> Rollout:
+    """Make a draft.
+
+    Raises:
+        NotFoundError: There is no such group or release.
+        InvalidError: Members lack a variant, or the waves make no sense.
+        ConflictError: Another rollout holds the slot of the group.
+    """
+    group = find_group(session, wish.group)
+    ref, release = find_release(session, wish.model, wish.version)
+    _check_waves(wish.waves)
+    _check_free(session, group, wish.slot)
+    _check_variants(preview(session, wish), wish)
+    rollout = Rollout(
+        id=new_id(),
+        group_id=group.id,
+        group_name=group.name,
+        slot=wish.slot,
+        release=ref.id,
+        model=release.model,
+        version=release.version,
+        state=State.DRAFT,
+        step=new_id(),
+        salt=new_id(),
+        waves_json=json.dumps([write_wave(wave) for wave in wish.waves]),
+        gate_json=json.dumps(asdict(wish.gate)) if wish.gate else None,
+        created_by=str(actor),
+        created_ms=now_ms,
+        changed_ms=now_ms,
+    )
+    session.add(rollout)
+    session.flush()
+    note(session, rollout, actor, "rollout.created", now_ms)
+    return rollout
+
+
+def start(
+    session: Session, director: Director, rollout: Rollout, actor: Actor, *, now_ms: int
+) -> Rollout:
+    """Put the rollout's step on top of the stack, and send out its first wave.
+
+    Raises:
+        MoveError: It was started before.
+        ConflictError: Another rollout holds the slot, or a release below could not be
+            returned to.
+    """
+    group = find_group(session, rollout.group_name)
+    _check_free(session, group, rollout.slot)
+    rollout.state = after(rollout.state, Event.START)
+    # Drawn now, when the enrolment ids are fixed: nobody could choose a low bucket.
+    rollout.salt = new_id()
+    send_wave(session, director, rollout, 0, now_ms=now_ms)
+    note(session, rollout, actor, "rollout.started", now_ms)
+    return rollout
+
+
+def move(  # noqa: PLR0913 who, what and when
+    session: Session,
+    director: Director,
+    rollout: Rollout,
+    event: Event,
+    actor: Actor,
+    *,
+    now_ms: int,
+    reason: str = "",
+) -> Rollout:
+    """Pause, resume, finish, halt or undo a rollout.
+
+    Raises:
+        MoveError: It cannot from where it is.
+        StackError: Its step is not where it must be for this.
+    """
+    state = after(rollout.state, event)
+    step = rollout.step
+    changes = {
+        Event.PAUSE: lambda steps: stack.change(steps, step, stack.pause),
+        Event.STARVE: lambda steps: stack.change(steps, step, stack.pause),
+        Event.BREACH: lambda steps: stack.change(steps, step, stack.pause),
+        Event.RESUME: lambda steps: stack.change(steps, step, stack.resume),
+        Event.FINISH: lambda steps: stack.change(steps, step, stack.finish),
+        Event.UNDO: lambda steps: stack.undo(steps, step),
+    }
+    if event in changes:
+        group = find_group(session, rollout.group_name)
+        edit(session, director, group, rollout.slot, changes[event], now_ms)
+    rollout.state, rollout.changed_ms = state, now_ms
+    rollout.reason = reason or rollout.reason
+    if event is Event.RESUME:
+        _restart_clock(session, rollout, now_ms)
+    session.add(rollout)
+    note(session, rollout, actor, f"rollout.{event}", now_ms)
+    return rollout
+
+
+def send_wave(
+    session: Session, director: Director, rollout: Rollout, number: int, *, now_ms: int
+) -> None:
+    """Publish one wave: one new version of the group's document, whatever its size."""
+    group = find_group(session, rollout.group_name)
+    release = releases_by_id(session, [rollout.release])[rollout.release]
+    made = plan(session, group, rollout.slot, release, [])
+    wave = parse_wave(json.loads(rollout.waves_json)[number])
+    reach = reach_of(wave, json.loads(rollout.listed_json), made.candidates)
+    members = [one.enrolment for one in made.candidates]
+    count = len(members) if reach.count is None else reach.count
+    admitted = plan_admission(rollout.salt, members, count, apart=reach.listed)
+    to = admitted.to if reach.count is not None else "all"
+
+    def change(steps: list[Step]) -> list[Step]:
+        if any(step.id == rollout.step for step in steps):
+            return stack.change(
+                steps, rollout.step, lambda step: stack.widen(step, to, reach.listed)
+            )
+        known = releases_by_id(session, [rollout.release, *(s.release.id for s in steps)])
+        return stack.put_on_top(
+            steps, first_step(rollout, release, to, reach.listed), known
+        )
+
+    edit(session, director, group, rollout.slot, change, now_ms)
+    rollout.wave, rollout.changed_ms = number, now_ms
+    rollout.listed_json = json.dumps(reach.listed)
+    rollout.reason = f"wave {number + 1}: {wave}"
+    session.add(rollout)
+    session.add(
+        RolloutWave(
+            rollout_id=rollout.id,
+            number=number,
+            text=str(wave),
+            admitted=len(members)
+            if to == "all"
+            else len(admitted.members) + len(reach.listed),
+            started_ms=now_ms,
+            outcome=Outcome.PENDING,
+        )
+    )
+    session.flush()
+
+
+def find_rollout(session: Session, rollout_id: str) -> Rollout:
+    """Return a rollout by its id, or by a beginning of it that is unique.
+
+    Raises:
+        NotFoundError: There is none, or more than one.
+    """
+    rows = session.exec(
+        select(Rollout).where(col(Rollout.id).startswith(rollout_id)).limit(2)
+    ).all()
+    if len(rows) != 1:
+        raise NotFoundError(
+            f"there is no rollout {rollout_id!r}" if not rows else
+            f"more than one rollout begins with {rollout_id!r}",
+            "List them: modelfleet rollout list.",
+            rollout=rollout_id,
+        )  # fmt: skip
+    return rows[0]
+
+
+def gate_of(rollout: Rollout) -> Gate | None:
+    """Return a rollout's gate."""
+    return Gate(**json.loads(rollout.gate_json)) if rollout.gate_json else None
+
+
+def first_step(rollout: Rollout, release: Release, to: str, listed: Sequence[str]) -> Step:
+    """Return the step that a rollout puts on top of a stack."""
+    return Step(
+        id=rollout.step,
+        release=ReleaseRef(
+            model=release.model, version=release.version, id=rollout.release
+        ),
+        admit=Admit(salt=rollout.salt, to=to, enrolments=list(listed), labels={}),
+        gates=Tighten(),
+    )
+
+
+def active(session: Session, group_id: str, slot: str) -> Sequence[Rollout]:
+    """Return the rollouts that hold a slot of a group."""
+    return session.exec(
+        select(Rollout).where(
+            Rollout.group_id == group_id,
+            Rollout.slot == slot,
+            col(Rollout.state).in_(ACTIVE),
+        )
+    ).all()
+
+
+def _check_free(session: Session, group: Group, slot: str) -> None:
+    for held in active(session, group.id, slot):
+        raise ConflictError(
+            f"rollout {held.id[:8]} of {held.model} {held.version} is {held.state} on slot "
+            f"{slot!r} of group {group.name!r}",
+            f"Finish it, or take it back: modelfleet rollout undo {held.id[:8]}.",
+            rollout=held.id,
+        )
+
+
+def _check_waves(waves: Sequence[Wave]) -> None:
+    if not waves or write_wave(waves[-1]) != "all":
+        raise InvalidError("the last wave must be all", "End the waves with --wave all.")
+
+
+def _check_variants(made: Plan, wish: Wish) -> None:
+    if not made.shares:
+        raise InvalidError(
+            f"no member of group {wish.group!r} can run {wish.model} {wish.version}",
+            "See why: modelfleet rollout plan.",
+        )
+    if made.left_out and not wish.skip_missing:
+        first = made.left_out[0]
+        raise InvalidError(
+            f"{len(made.left_out)} devices have no variant, first {first.device}: "
+            f"{first.reason}",
+            "Publish a variant for it, or say --skip-missing to leave them out.",
+            devices=[one.device for one in made.left_out],
+        )
+
+
+def _restart_clock(session: Session, rollout: Rollout, now_ms: int) -> None:
+    wave = session.get(RolloutWave, (rollout.id, rollout.wave))
+    if wave is not None:
+        wave.started_ms, wave.outcome = now_ms, Outcome.PENDING
+        session.add(wave)
+
+
+def note(
+    session: Session, rollout: Rollout, actor: Actor, action: str, now_ms: int
+) -> None:
+    """Write a move into the audit log."""
+    audit.record(
+        session,
+        str(actor),
+        action,
+        f"{rollout.group_name}/{rollout.slot}",
+        {
+            "rollout": rollout.id,
+            "release": f"{rollout.model}@{rollout.version}",
+            "state": rollout.state,
+            "reason": rollout.reason,
+        },
+        at_ms=now_ms,
+    )
