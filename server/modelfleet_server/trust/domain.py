@@ -1,6 +1,7 @@
 """A proposal's life, and the words of the trust slice; pure."""
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from modelfleet_server.kit.errors import ConflictError
 
@@ -10,7 +11,16 @@ class Kind(StrEnum):
 
     RELEASE = "release"
     REVOCATION = "revocation"
+    STOP = "stop"
     RENEWAL = "renewal"
+
+
+class RoleSignature(NamedTuple):
+    """One key's signature over a role's next metadata, in hexadecimal digits."""
+
+    role: str
+    key_id: str
+    signature: str
 
 
 class State(StrEnum):

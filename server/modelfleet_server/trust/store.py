@@ -1,13 +1,24 @@
-"""Queries on the trust metadata."""
+"""Queries on trust metadata and proposals."""
 
 import json
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from modelfleet_manifests.header import Minimum
-from modelfleet_server.trust.tables import TrustMetadata
+from modelfleet_server.kit.errors import NotFoundError
+from modelfleet_server.trust.domain import State
+from modelfleet_server.trust.repository import payload_of, read_file
+from modelfleet_server.trust.tables import (
+    Proposal,
+    ProposalRole,
+    ProposalSignature,
+    ProposalTarget,
+    TrustMetadata,
+    TrustTarget,
+)
 
 TOP_LEVEL = ("root", "timestamp", "snapshot", "targets")
 
@@ -46,3 +57,105 @@ def read_epoch(session: Session) -> int:
 @lru_cache(maxsize=4)
 def _epoch_of(data: bytes) -> int:
     return int(json.loads(data)["signed"].get("x-epoch", 0))
+
+
+def read_payload(session: Session, role: str) -> bytes | None:
+    """Return the canonical signed part of a role in force, None if it has none."""
+    row = find_newest(session, role)
+    return None if row is None else payload_of(read_file(row.data).signed)
+
+
+def all_releases(session: Session) -> Iterator[TrustTarget]:
+    """Yield the statements of all releases that were ever listed."""
+    yield from session.exec(
+        select(TrustTarget).where(col(TrustTarget.path).like("m/%")),
+        execution_options={"yield_per": 100},
+    )
+
+
+def find_target(session: Session, path: str, digest: str) -> TrustTarget | None:
+    """Return the bytes of a target."""
+    return session.get(TrustTarget, (path, digest))
+
+
+def find_release(session: Session, release_id: str) -> TrustTarget | None:
+    """Return the statement with this release id, if it was ever listed."""
+    return session.exec(
+        select(TrustTarget).where(
+            TrustTarget.digest == release_id, col(TrustTarget.path).like("m/%")
+        )
+    ).first()
+
+
+def get_proposal(session: Session, proposal_id: str) -> Proposal:
+    """Return a proposal.
+
+    Raises:
+        NotFoundError: There is none with this id.
+    """
+    proposal = session.get(Proposal, proposal_id)
+    if proposal is None:
+        raise NotFoundError(
+            f"there is no proposal {proposal_id}",
+            "List them with: modelfleet proposal list.",
+            proposal=proposal_id,
+        )
+    return proposal
+
+
+def roles_of(session: Session, proposal_id: str) -> list[ProposalRole]:
+    """Return the roles that a proposal changes, delegating roles first."""
+    return list(
+        session.exec(
+            select(ProposalRole)
+            .where(ProposalRole.proposal == proposal_id)
+            .order_by(col(ProposalRole.place))
+        )
+    )
+
+
+def targets_of(session: Session, proposal_id: str) -> dict[str, bytes]:
+    """Return the new targets of a proposal: bytes by path."""
+    rows = session.exec(
+        select(ProposalTarget).where(ProposalTarget.proposal == proposal_id)
+    )
+    return {row.path: row.data for row in rows}
+
+
+def signatures_of(session: Session, proposal_id: str) -> list[ProposalSignature]:
+    """Return the signatures gathered so far, oldest first."""
+    return list(
+        session.exec(
+            select(ProposalSignature)
+            .where(ProposalSignature.proposal == proposal_id)
+            .order_by(col(ProposalSignature.signed_ms), col(ProposalSignature.key_id))
+        )
+    )
+
+
+def open_proposals(session: Session, roles: Collection[str]) -> list[Proposal]:
+    """Return the open proposals that change one of `roles`."""
+    return list(
+        session.exec(
+            select(Proposal)
+            .where(
+                Proposal.state == State.OPEN,
+                col(Proposal.id).in_(
+                    select(ProposalRole.proposal).where(col(ProposalRole.role).in_(roles))
+                ),
+            )
+            .order_by(col(Proposal.created_ms))
+        )
+    )
+
+
+def approvals_of(
+    session: Session, subject: str
+) -> list[tuple[Proposal, ProposalSignature]]:
+    """Return who signed what about a subject such as `demo/digits@1.0.0`."""
+    rows = session.exec(
+        select(Proposal, ProposalSignature)
+        .where(ProposalSignature.proposal == Proposal.id, Proposal.subject == subject)
+        .order_by(col(ProposalSignature.signed_ms), col(ProposalSignature.role))
+    )
+    return [(proposal, signature) for proposal, signature in rows]

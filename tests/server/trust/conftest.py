@@ -2,22 +2,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
+from tests.support.fleet import FleetUnderTest, begin
 
-import modelfleet_server.audit.tables
-import modelfleet_server.blobs.tables
-import modelfleet_server.bridge.tables
-import modelfleet_server.trust.tables  # noqa: F401 the tables register themselves
 from modelfleet_server.kit.db import Database
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'modelfleet.db'}")
-    with database.write() as session:
-        SQLModel.metadata.create_all(session.connection())
-    yield database
-    database.close()
+def fleet(database: Database, tmp_path: Path) -> FleetUnderTest:
+    return begin(database, tmp_path)
 
 
 @pytest.fixture

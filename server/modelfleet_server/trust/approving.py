@@ -1,0 +1,246 @@
+"""The approver's side: fetch a proposal, see in words what it changes, sign it.
+
+Runs where the approver's keys are; it needs nothing of the server but what it serves, and
+believes none of it: what is in force is verified from the fleet's first root on, and every
+difference from that is either said in words or refused.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+
+from modelfleet_manifests.canonical import parse
+from modelfleet_manifests.digests import sha256
+from modelfleet_manifests.errors import ManifestError
+from modelfleet_server.kit.errors import ForbiddenError, InvalidError
+from modelfleet_server.trust import repository
+from modelfleet_server.trust.approver import ApproverKeys
+from modelfleet_server.trust.changes import RefusedError, describe_role
+from modelfleet_server.trust.domain import RoleSignature
+
+MAX_PAYLOAD = 4 << 20
+MAX_ROOTS = 256
+Fetch = Callable[[str], bytes | None]
+"""Returns the file below `/tuf/metadata/` with this quoted name, None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalCopy:
+    """A proposal as the server handed it out; nothing in it is believed.
+
+    Attributes:
+        roles: Canonical bytes of each role's signed part, delegating roles first.
+        targets: New target files by path.
+    """
+
+    id: str
+    title: str
+    roles: Mapping[str, bytes]
+    targets: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """Verified metadata: the root, and the targets roles that a proposal touches."""
+
+    root: Root
+    roles: Mapping[str, Targets]
+
+
+def read_proposal(value: Mapping[str, Any]) -> ProposalCopy:
+    """Return the proposal in the JSON that `GET /api/v1/proposals/{id}` answers.
+
+    Raises:
+        InvalidError: It is no such JSON.
+    """
+    try:
+        return ProposalCopy(
+            id=str(value["id"]),
+            title=str(value["title"]),
+            roles={one["role"]: one["payload"].encode() for one in value["roles"]},
+            targets={one["path"]: one["data"].encode() for one in value["targets"]},
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InvalidError(f"the server's answer is not a proposal ({error!r})") from None
+
+
+def fetch_in_force(fetch: Fetch, fleet: str, roles: Mapping[str, object]) -> InForce:
+    """Return what is in force of `roles` and of who delegates them, verified from root 1.
+
+    Expiry is not judged: what is about to be replaced may have expired.
+
+    Args:
+        fetch: Gets a metadata file.
+        fleet: SHA-256 of the first root, from the approver's key file.
+        roles: Names of the roles that a proposal changes.
+
+    Raises:
+        RefusedError: The server serves another fleet, or metadata that does not verify.
+    """
+    try:
+        root = _walk_roots(fetch, fleet)
+        snapshot = _snapshot(fetch, root)
+        found: dict[str, Targets] = {}
+        for role in _with_delegators(roles):
+            entry = snapshot.meta.get(f"{role}.json")
+            if entry is None:
+                continue  # new with this proposal
+            data = _get(fetch, f"{entry.version}.{role.replace('/', '%2F')}.json")
+            found[role] = _verified(data, role, entry.version, root, found)
+    except (RepositoryError, ValueError, KeyError, TypeError) as error:
+        raise RefusedError(
+            f"the server's trust metadata does not verify ({error})",
+            "Do not sign. Ask who runs the server what happened.",
+        ) from None
+    return InForce(root, found)
+
+
+def describe(proposal: ProposalCopy, in_force: InForce) -> list[str]:
+    """Return what a proposal changes, a sentence each.
+
+    Raises:
+        RefusedError: It has something that must not be signed, whatever the words.
+    """
+    lines: list[str] = []
+    for role, payload in proposal.roles.items():
+        new = _parse(role, payload)
+        lines += describe_role(role, in_force.roles.get(role), new, proposal.targets)
+    if not lines:
+        raise RefusedError(f"the proposal {proposal.id} changes nothing")
+    return lines
+
+
+def sign(
+    proposal: ProposalCopy, keys: ApproverKeys, in_force: InForce
+) -> list[RoleSignature]:
+    """Return a signature for every role and every key in `keys` that may sign it.
+
+    Describes first, so that what must not be signed is not, also where nobody looks.
+
+    Raises:
+        RefusedError: It has something that must not be signed.
+        ForbiddenError: None of these keys may sign any role of it.
+    """
+    describe(proposal, in_force)
+    proposed = {role: _parse(role, data) for role, data in proposal.roles.items()}
+    by_id = {key.public.key_id: key for key in keys.by_role.values()}
+    signatures = []
+    for role, signed in proposed.items():
+        delegator = _delegator(role, proposed, in_force)
+        wanted = repository.delegated_role(delegator, role)
+        message = repository.payload_of(signed)
+        signatures += [
+            RoleSignature(role, key_id, by_id[key_id].sign(message).hex())
+            for key_id in wanted.keyids
+            if key_id in by_id
+        ]
+    if not signatures:
+        raise ForbiddenError(
+            f"none of these keys may sign the proposal {proposal.id}",
+            "Another approver has to; see: modelfleet proposal show.",
+        )
+    return signatures
+
+
+def _parse(role: str, payload: bytes) -> Targets:
+    try:
+        parse(payload, what=f"role {role}", cap=MAX_PAYLOAD)
+        signed = repository.parse_targets(payload)
+    except (ManifestError, ValueError, KeyError, TypeError) as error:
+        raise RefusedError(f"the role {role} cannot be read ({error})") from None
+    if repository.payload_of(signed) != payload:
+        raise RefusedError(f"the role {role} has something that is not understood")
+    return signed
+
+
+def _delegator(
+    role: str, proposed: Mapping[str, Targets], in_force: InForce
+) -> Root | Targets:
+    name = repository.delegator_of(role)
+    if name == "root":
+        return in_force.root
+    delegator = proposed.get(name or "") or in_force.roles.get(name or "")
+    if delegator is None or not repository.is_delegated(delegator, role):
+        raise RefusedError(f"nobody says who signs the role {role}")
+    return delegator
+
+
+def _walk_roots(fetch: Fetch, fleet: str) -> Root:
+    data = _get(fetch, "1.root.json")
+    if sha256(data) != fleet:
+        raise ValueError(f"it serves another fleet than {fleet}")
+    root = _root(data)
+    for version in range(2, MAX_ROOTS + 2):
+        following = fetch(f"{version}.root.json")
+        if following is None:
+            return root
+        metadata = repository.read_file(following)
+        new = _root(following)
+        if new.version != version:
+            raise ValueError(f"root {version} says it is version {new.version}")
+        for judge in (root, new):
+            _check_signed(judge, "root", metadata)
+        root = new
+    raise ValueError(f"more than {MAX_ROOTS} roots")
+
+
+def _snapshot(fetch: Fetch, root: Root) -> Snapshot:
+    metadata = repository.read_file(_get(fetch, "timestamp.json"))
+    _check_signed(root, "timestamp", metadata)
+    if not isinstance(metadata.signed, Timestamp):
+        raise TypeError("the timestamp is none")
+    version = metadata.signed.snapshot_meta.version
+    data = _get(fetch, f"{version}.snapshot.json")
+    metadata.signed.snapshot_meta.verify_length_and_hashes(data)
+    inner = repository.read_file(data)
+    _check_signed(root, "snapshot", inner)
+    if not isinstance(inner.signed, Snapshot) or inner.signed.version != version:
+        raise TypeError("the snapshot is another one")
+    return inner.signed
+
+
+def _verified(
+    data: bytes, role: str, version: int, root: Root, found: Mapping[str, Targets]
+) -> Targets:
+    metadata = repository.read_file(data)
+    name = repository.delegator_of(role)
+    _check_signed(root if name == "root" else found[name or ""], role, metadata)
+    if not isinstance(metadata.signed, Targets) or metadata.signed.version != version:
+        raise TypeError(f"the role {role} is another one than the snapshot says")
+    return metadata.signed
+
+
+def _check_signed(judge: Root | Targets, role: str, metadata: Metadata[Any]) -> None:
+    signatures = {key: one.signature for key, one in metadata.signatures.items()}
+    if repository.missing_signers(judge, role, metadata.signed_bytes, signatures):
+        raise ValueError(f"{role} has too few signatures")
+
+
+def _root(data: bytes) -> Root:
+    signed = repository.read_file(data).signed
+    if not isinstance(signed, Root):
+        raise TypeError("the root is none")
+    return signed
+
+
+def _get(fetch: Fetch, name: str) -> bytes:
+    data = fetch(name)
+    if data is None:
+        raise ValueError(f"{name} is missing")
+    return data
+
+
+def _with_delegators(roles: Mapping[str, object]) -> list[str]:
+    """Return `roles` with all that delegate them, top first."""
+    wanted: dict[str, None] = {"targets": None}
+    for role in roles:
+        chain: list[str] = []
+        name: str | None = role
+        while name not in {None, "root"}:
+            chain.append(name or "")
+            name = repository.delegator_of(name or "")
+        wanted |= dict.fromkeys(reversed(chain))
+    return list(wanted)

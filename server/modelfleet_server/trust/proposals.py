@@ -1,0 +1,246 @@
+"""Gathers signatures on proposals, and publishes what has enough of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sqlmodel import Session
+from tuf.api.metadata import Root, Targets
+
+from modelfleet_manifests.errors import SignatureError
+from modelfleet_manifests.keys import PublicKey
+from modelfleet_server.audit import service as audit
+from modelfleet_server.kit.errors import ConflictError, InvalidError
+from modelfleet_server.trust import repository, store
+from modelfleet_server.trust.domain import Event, RoleSignature, after
+from modelfleet_server.trust.online import OnlineSigner
+from modelfleet_server.trust.publishing import publish_roles, require
+from modelfleet_server.trust.tables import Proposal, ProposalRole, ProposalSignature
+
+OnPublished = Callable[[Session, Proposal, int], None]
+"""Called in the publishing transaction with the proposal and the time in Unix ms."""
+
+
+class BadSignatureError(InvalidError):
+    """A signature that does not count."""
+
+    code = "bad-signature"
+
+
+class ProposalStaleError(ConflictError):
+    """What the proposal was made from is no longer in force."""
+
+    code = "proposal-stale"
+
+
+@dataclass(slots=True)
+class Publisher:
+    """The online signer, and who wants to know what was published.
+
+    A part of the server: `app` makes one and registers the catalog with it.
+    """
+
+    signer: OnlineSigner
+    on_published: list[OnPublished] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a role of a proposal is.
+
+    Attributes:
+        missing: How many more signatures it needs.
+        key_ids: Of the keys that may sign it.
+        signed: Of the keys that did.
+    """
+
+    role: str
+    missing: int
+    threshold: int
+    key_ids: tuple[str, ...]
+    signed: tuple[str, ...]
+
+
+def progress(session: Session, proposal_id: str) -> list[Progress]:
+    """Return what each role of a proposal still needs, delegating roles first."""
+    rows = store.roles_of(session, proposal_id)
+    gathered = _gathered(session, proposal_id)
+    found = []
+    for row in rows:
+        delegator = _delegator(session, row, rows)
+        wanted = repository.delegated_role(delegator, row.role)
+        signatures = gathered.get(row.role, {})
+        found.append(
+            Progress(
+                row.role,
+                repository.missing_signers(delegator, row.role, row.payload, signatures),
+                wanted.threshold,
+                tuple(wanted.keyids),
+                tuple(signatures),
+            )
+        )
+    return found
+
+
+def attach(
+    session: Session,
+    publisher: Publisher,
+    proposal_id: str,
+    signatures: Sequence[RoleSignature],
+    *,
+    actor: str,
+    now_ms: int,
+) -> Proposal:
+    """Add signatures to a proposal, and publish it once every role has enough.
+
+    Adding a signature again changes nothing.
+
+    Raises:
+        NotFoundError: There is no such proposal.
+        ProposalClosedError: It is published or withdrawn.
+        BadSignatureError: A signature is of no key that may sign the role, or does not
+            verify; then none of them is added.
+        ProposalStaleError: It would publish, and a role has moved on since.
+    """
+    proposal = store.get_proposal(session, proposal_id)
+    after(proposal.state, Event.COMPLETE)
+    rows = store.roles_of(session, proposal_id)
+    by_role = {row.role: row for row in rows}
+    for one in signatures:
+        row = by_role.get(one.role)
+        if row is None:
+            raise BadSignatureError(
+                f"the proposal does not change the role {one.role!r}",
+                "Fetch the proposal again and sign what is in it.",
+                role=one.role,
+            )
+        _verify(_delegator(session, row, rows), row, one)
+    for one in signatures:
+        _add(session, proposal, one, actor, now_ms)
+    session.flush()
+    if all(one.missing == 0 for one in progress(session, proposal_id)):
+        _publish(session, publisher, proposal, rows, now_ms)
+    return proposal
+
+
+def withdraw(session: Session, proposal_id: str, *, actor: str, now_ms: int) -> Proposal:
+    """Close a proposal without publishing it.
+
+    Raises:
+        NotFoundError: There is no such proposal.
+        ProposalClosedError: It is closed already.
+    """
+    proposal = store.get_proposal(session, proposal_id)
+    _close(session, proposal, Event.WITHDRAW, actor, now_ms)
+    return proposal
+
+
+def _verify(delegator: Root | Targets, row: ProposalRole, one: RoleSignature) -> None:
+    wanted = repository.delegated_role(delegator, row.role)
+    if one.key_id not in wanted.keyids:
+        raise BadSignatureError(
+            f"the key {one.key_id[:12]}… may not sign {row.role}",
+            f"It takes {wanted.threshold} of {len(wanted.keyids)} other keys.",
+            role=row.role,
+            key_id=one.key_id,
+        )
+    key = PublicKey(delegator.get_key(one.key_id).keyval["public"])
+    try:
+        raw = bytes.fromhex(one.signature)
+    except ValueError:
+        raw = b""
+    try:
+        key.verify(row.payload, raw)
+    except SignatureError:
+        raise BadSignatureError(
+            f"the signature of key {one.key_id[:12]}… over {row.role} does not verify",
+            "Fetch the proposal again and sign the bytes in it.",
+            role=row.role,
+            key_id=one.key_id,
+        ) from None
+
+
+def _add(
+    session: Session, proposal: Proposal, one: RoleSignature, actor: str, now_ms: int
+) -> None:
+    if session.get(ProposalSignature, (proposal.id, one.role, one.key_id)) is not None:
+        return
+    session.add(
+        ProposalSignature(
+            proposal=proposal.id,
+            role=one.role,
+            key_id=one.key_id,
+            signature=one.signature,
+            actor=actor,
+            signed_ms=now_ms,
+        )
+    )
+    audit.record(
+        session,
+        actor,
+        "proposal.signed",
+        proposal.subject,
+        {"proposal": proposal.id, "role": one.role, "key": one.key_id},
+        at_ms=now_ms,
+    )
+
+
+def _publish(
+    session: Session,
+    publisher: Publisher,
+    proposal: Proposal,
+    rows: Sequence[ProposalRole],
+    now_ms: int,
+) -> None:
+    gathered = _gathered(session, proposal.id)
+    for row in rows:
+        held = store.find_newest(session, row.role)
+        if row.version != (held.version if held else 0) + 1:
+            raise ProposalStaleError(
+                f"the role {row.role} has moved on to version {held and held.version}",
+                "Withdraw the proposal and propose the change again.",
+                role=row.role,
+            )
+    files = {row.role: repository.assemble(row.payload, gathered[row.role]) for row in rows}
+    targets = store.targets_of(session, proposal.id)
+    publish_roles(session, publisher.signer, files, targets, now_ms=now_ms)
+    _close(session, proposal, Event.COMPLETE, "system:trust", now_ms)
+    for hook in publisher.on_published:
+        hook(session, proposal, now_ms)
+
+
+def _close(
+    session: Session, proposal: Proposal, event: Event, actor: str, now_ms: int
+) -> None:
+    proposal.state = after(proposal.state, event)
+    proposal.closed_ms = now_ms
+    session.add(proposal)
+    session.flush()
+    audit.record(
+        session,
+        actor,
+        f"proposal.{proposal.state}",
+        proposal.subject,
+        {"proposal": proposal.id, "title": proposal.title},
+        at_ms=now_ms,
+    )
+
+
+def _gathered(session: Session, proposal_id: str) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for one in store.signatures_of(session, proposal_id):
+        found.setdefault(one.role, {})[one.key_id] = one.signature
+    return found
+
+
+def _delegator(
+    session: Session, row: ProposalRole, rows: Sequence[ProposalRole]
+) -> Root | Targets:
+    """Return who says which keys sign a role: as proposed here, else as in force."""
+    name = repository.delegator_of(row.role)
+    proposed = next((one.payload for one in rows if one.role == name), None)
+    if proposed is not None:
+        return repository.parse_targets(proposed)
+    signed = repository.read_file(require(session, name or "root").data).signed
+    if not isinstance(signed, Root | Targets):
+        raise TypeError(f"the stored metadata of {name} delegates nothing")
+    return signed
