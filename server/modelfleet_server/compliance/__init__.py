@@ -1,0 +1,1 @@
+"""Compliance: which devices run what they must, computed from what they reported."""
