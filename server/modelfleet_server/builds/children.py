@@ -39,6 +39,9 @@ _HINT = "Publish a smaller model, or give builds more room in the settings."
 class StoppedError(Exception):
     """The server shuts down: the build did not fail, it will run again."""
 
+    def __str__(self) -> str:
+        return "the server stops"
+
 
 class Ask:
     """What a running child may be asked to do, and told by.
@@ -153,6 +156,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(sorted(homes)),
         "PYTHONHASHSEED": "0",  # sets in the tools must not change a variant's bytes
         "PYTHONDONTWRITEBYTECODE": "1",
+        "ORT_DISABLE_TELEMETRY": "1",  # its wheels send usage data to their maker otherwise
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "TMPDIR": str(folder),

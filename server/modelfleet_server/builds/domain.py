@@ -37,7 +37,6 @@ MOVES: dict[tuple[State, Event], State] = {
     (State.INTERRUPTED, Event.FAIL): State.FAILED,
     (State.FAILED, Event.RETRY): State.QUEUED,
 }
-OPEN = frozenset({State.QUEUED, State.RUNNING, State.INTERRUPTED})
 MAX_ATTEMPTS = 3
 """A build that was lost this often, because it takes the server with it, is failed."""
 

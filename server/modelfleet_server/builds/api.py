@@ -1,0 +1,79 @@
+"""Routes for builds: how far they are, why they failed, and once more."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+from sqlmodel import select
+
+from modelfleet_server.builds import service
+from modelfleet_server.builds.domain import State
+from modelfleet_server.builds.tables import Build
+from modelfleet_server.kit.access import OperatorDep, ViewerDep
+from modelfleet_server.kit.api import NowDep, ReadDep, WriteDep
+from modelfleet_server.kit.paging import Page, PageDep, fetch_page
+
+router = APIRouter(prefix="/api/v1/builds", tags=["builds"])
+
+
+class BuildOut(BaseModel):
+    """A build. `precision`, `why` and `metrics` are null until it is done."""
+
+    id: str
+    version_id: str
+    profile: str
+    state: State
+    attempts: int
+    step: str
+    done: int
+    of: int
+    code: str
+    reason: str
+    hint: str
+    precision: str | None
+    why: str | None
+    metrics: dict[str, str] | None
+    queued_ms: int
+    started_ms: int | None
+    finished_ms: int | None
+
+    @classmethod
+    def of_row(cls, build: Build) -> "BuildOut":
+        """Return what the API tells of `build`."""
+        built = service.read_built(build)
+        return cls(
+            **build.model_dump(exclude={"built_json"}),
+            precision=built.precision if built else None,
+            why=built.why if built else None,
+            metrics=built.metrics if built else None,
+        )
+
+
+@router.get("")
+def get_builds(
+    session: ReadDep,
+    _actor: ViewerDep,
+    ask: PageDep,
+    version: Annotated[str | None, Query(max_length=32)] = None,
+) -> Page[BuildOut]:
+    """List builds, newest first; of one version if its id is given."""
+    statement = select(Build)
+    if version is not None:
+        statement = statement.where(Build.version_id == version)
+    keys = [Build.queued_ms, Build.id]
+    rows, after = fetch_page(session, statement, keys, ask, newest_first=True)
+    return Page(items=[BuildOut.of_row(row) for row in rows], next=after)
+
+
+@router.get("/{build_id}")
+def get_build(build_id: str, session: ReadDep, _actor: ViewerDep) -> BuildOut:
+    """Show one build."""
+    return BuildOut.of_row(service.get_build(session, build_id))
+
+
+@router.post("/{build_id}/retry")
+def post_retry(
+    build_id: str, session: WriteDep, actor: OperatorDep, now: NowDep
+) -> BuildOut:
+    """Queue a failed build again."""
+    return BuildOut.of_row(service.retry(session, build_id, actor=str(actor), at_ms=now))

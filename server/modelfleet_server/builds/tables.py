@@ -1,0 +1,46 @@
+"""Builds as rows. Times are Unix milliseconds."""
+
+from typing import Any, ClassVar
+
+from sqlalchemy import UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from modelfleet_server.builds.domain import State
+from modelfleet_server.kit.columns import BigInt
+from modelfleet_server.kit.words import words
+
+
+class Build(SQLModel, table=True):
+    """One variant of one version, to be made or made; one row per version and profile.
+
+    Attributes:
+        version_id: Of the catalog's version.
+        profile: A key of `recipes.PLANS`.
+        attempts: How often it was started.
+        step: What runs now, or ran last, in words.
+        done: Steps that are done, of `of`; 0 of 0 before the first start.
+        code: Of the error, for programs; empty unless failed.
+        reason: Why it failed, in words.
+        hint: What to do about it.
+        built_json: What was built, see `domain.Built`; empty until done.
+        queued_ms: When it was asked for, or asked for again.
+    """
+
+    __tablename__ = "build"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("version_id", "profile"),)
+
+    id: str = Field(primary_key=True, max_length=32)
+    version_id: str = Field(max_length=32, index=True)
+    profile: str = Field(max_length=63)
+    state: State = Field(sa_type=words(State), index=True)
+    attempts: int = 0
+    step: str = Field(default="", max_length=100)
+    done: int = 0
+    of: int = 0
+    code: str = Field(default="", max_length=64)
+    reason: str = ""
+    hint: str = ""
+    built_json: str = ""
+    queued_ms: int = Field(sa_type=BigInt)
+    started_ms: int | None = Field(default=None, sa_type=BigInt)
+    finished_ms: int | None = Field(default=None, sa_type=BigInt)
