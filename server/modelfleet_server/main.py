@@ -10,9 +10,8 @@ ADVICE = 'pip install "modelfleet[server]"'
 def main() -> None:
     """Run the command; exit 1 with one line if the server extra is not installed."""
     try:
-        cli = importlib.import_module("modelfleet_server.cli")
+        importlib.import_module("modelfleet_server.cli").main()
     except ImportError as error:
         if error.name is None or error.name.startswith(OURS):
             raise  # a defect of ours, not something to install
         sys.exit(f"modelfleet: {error.name} is not installed. Run: {ADVICE}")
-    cli.main()

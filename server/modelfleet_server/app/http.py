@@ -20,12 +20,13 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         UnavailableError: It is taken, not ours, or may not be used.
     """
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(kind, socket.SOCK_STREAM)
     try:
-        kind = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(kind, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except OSError as error:
+        listener.close()
         raise UnavailableError(
             f"cannot listen on {host}:{port}: {error.strerror}",
             "Stop what listens there, or choose another with --port (0: any free one).",

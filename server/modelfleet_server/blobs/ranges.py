@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-_SINGLE = re.compile(r"bytes=(\d*)-(\d*)")
+_SINGLE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 class Span(NamedTuple):
