@@ -1,14 +1,28 @@
 """The door to the metadata: the supervisor asks here, a limited child does the work."""
 
+import logging
 import threading
 from collections.abc import Collection
 from pathlib import Path
 
+import msgspec
+
 from modelfleet_agent.clock import Clock, now_ms
 from modelfleet_agent.enrol import Enrolment
-from modelfleet_agent.trust.state import TrustState
-from modelfleet_manifests.release import ReleaseRef
-from modelfleet_manifests.trust import TrustView
+from modelfleet_agent.errors import RefusedError, RetryableError
+from modelfleet_agent.runtime.limits import Ending, Limits, python_child, run_limited
+from modelfleet_agent.trust.messages import Answer, Recall, Refresh, Task, Wish
+from modelfleet_agent.trust.state import TrustState, read_state, release_file
+from modelfleet_manifests.digests import sha256
+from modelfleet_manifests.errors import ManifestError
+from modelfleet_manifests.names import release_path
+from modelfleet_manifests.release import Release, ReleaseRef, read_release
+from modelfleet_manifests.trust import Recalls, SlotRule, TrustView
+
+LIMITS = Limits(wall_s=120, cpu_s=60, memory_mb=512, file_mb=8, output_kb=64)
+RECALLS = "E_RECALLS"
+
+log = logging.getLogger(__name__)
 
 
 class TrustDoor:
@@ -23,12 +37,22 @@ class TrustDoor:
             directory: Of the agent.
             enrolment: Fleet, server and token.
             clock: Judges expiry.
+
+        Raises:
+            RetryableError: `E_RECORD`: the state is damaged.
         """
-        raise NotImplementedError
+        self._directory = directory
+        self._folder = directory / "trust"
+        self._enrolment = enrolment
+        self._clock = clock
+        self._state = read_state(self._folder, enrolment.fleet)
+        self._releases: dict[str, Release] = {}
+        self._last_recalls = ""
+        self._lock = threading.Lock()  # one child at a time writes the state
 
     def load(self) -> TrustState:
         """Return the current state; costs nothing."""
-        raise NotImplementedError
+        return self._state
 
     def refresh(
         self, want: Collection[ReleaseRef], cancel: threading.Event | None = None
@@ -43,11 +67,26 @@ class TrustDoor:
             cancel: Ends it early.
 
         Raises:
-            RetryableError: Nothing changed, `code` says why: `E_UNREACHABLE`, `E_HTTP`,
-                `E_ROLLBACK`, `E_EXPIRED`, `E_THRESHOLD`, `E_MIX`, `E_ENDLESS`,
-                `E_METADATA`, `E_CANCELLED`.
+            RetryableError: The state is what it was; `code` says why: `E_UNREACHABLE`,
+                `E_CUT`, `E_HTTP`, `E_ROLLBACK`, `E_EXPIRED`, `E_THRESHOLD`, `E_MIX`,
+                `E_ENDLESS`, `E_FORMAT`, `E_DELEGATION`, `E_METADATA`, `E_CANCELLED`,
+                `E_LIMITS`, or one of the disk.
         """
-        raise NotImplementedError
+        task = Refresh(
+            directory=str(self._directory),
+            fleet=self._enrolment.fleet,
+            server=self._enrolment.server,
+            token=self._enrolment.token,
+            now=self._clock(),
+            want=[Wish(release_path(one.model, one.version), one.id) for one in want],
+        )
+        with self._lock:
+            answer = self._run(task, cancel)
+            if not answer.code:
+                self._state = read_state(self._folder, self._enrolment.fleet)
+        if answer.code:
+            raise RetryableError(answer.code, f"metadata: {answer.what}")
+        return self._state
 
     def apply_recalls(self, payload: bytes) -> TrustState:
         """Add what a `trust/recalls` message revokes and stops; it never takes away.
@@ -55,10 +94,69 @@ class TrustDoor:
         Raises:
             RefusedError: `E_RECALLS`: not signed by the right keys, or not such a message;
                 what is valid in it was added all the same.
-            RetryableError: The disk is in the way, or no metadata was seen yet.
+            RetryableError: The disk is in the way, or no metadata was verified yet.
         """
-        raise NotImplementedError
+        digest = sha256(payload)
+        if not payload or digest == self._last_recalls:
+            return self._state
+        task = Recall(
+            directory=str(self._directory), fleet=self._enrolment.fleet, payload=payload
+        )
+        with self._lock:
+            answer = self._run(task, None)
+            self._state = read_state(self._folder, self._enrolment.fleet)
+        if answer.code == RECALLS:
+            raise RefusedError(answer.code, f"recalls: {answer.what}")
+        if answer.code:
+            raise RetryableError(answer.code, f"recalls: {answer.what}")
+        self._last_recalls = digest
+        return self._state
 
     def view(self, now: int) -> TrustView:
-        """Return what the resolver takes; statements are read from disk once."""
-        raise NotImplementedError
+        """Return what the resolver takes; statements are read from disk once.
+
+        Args:
+            now: Trusted time, Unix ms.
+        """
+        state = self._state
+        wanted = set(state.listed.values())
+        known = {one: self._releases.get(one) or self._read(one) for one in wanted}
+        self._releases = {one: release for one, release in known.items() if release}
+        return TrustView(
+            releases=self._releases,
+            slots={
+                name: tuple(SlotRule(one.model, one.schema) for one in rules)
+                for name, rules in state.slots.items()
+            },
+            recalls=Recalls(frozenset(state.blocked), frozenset(state.stopped)),
+            floors=state.floors,
+            seen=state.minimum,
+            epoch=state.epoch,
+            fresh=state.is_fresh(now),
+        )
+
+    def _run(self, task: Task, cancel: threading.Event | None) -> Answer:
+        outcome = run_limited(
+            python_child("modelfleet_agent.trust"),
+            stdin=msgspec.json.encode(task),
+            limits=LIMITS,
+            cancel=cancel,
+        )
+        if outcome.ending is Ending.CANCELLED:
+            return Answer(code="E_CANCELLED", what="cancelled")
+        if not outcome.ok:
+            log.error("the metadata child ended badly: %s", outcome.stderr)
+            return Answer(code="E_LIMITS", what=f"the metadata child {outcome.reason}")
+        if outcome.stderr:
+            log.warning("%s", outcome.stderr.strip())
+        return msgspec.json.decode(outcome.stdout, type=Answer)
+
+    def _read(self, release_id: str) -> Release | None:
+        """Return a statement from disk; a damaged one counts as not listed."""
+        try:
+            data = release_file(self._folder, release_id).read_bytes()
+            if sha256(data) == release_id:
+                return read_release(data)
+        except (OSError, ManifestError) as error:
+            log.warning("the statement %s cannot be read: %s", release_id, error)
+        return None

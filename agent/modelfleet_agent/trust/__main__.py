@@ -1,0 +1,96 @@
+"""The metadata child: one task on standard input, one answer on standard output."""
+
+import logging
+import sys
+from pathlib import Path
+
+import msgspec
+from tuf.api.exceptions import DownloadError, RepositoryError
+
+from modelfleet_agent import fsio
+from modelfleet_agent.enrol import load_root
+from modelfleet_agent.errors import AgentError, RetryableError
+from modelfleet_agent.trust import faults
+from modelfleet_agent.trust.client import Client
+from modelfleet_agent.trust.messages import Answer, Recall, Refresh, Task
+from modelfleet_agent.trust.state import (
+    RELEASES,
+    TrustState,
+    read_state,
+    release_file,
+    write_state,
+)
+from modelfleet_agent.trust.survey import Survey
+from modelfleet_agent.trust.tombstones import read_message
+from modelfleet_agent.web import Site
+from modelfleet_manifests.digests import sha256
+from modelfleet_manifests.errors import ManifestError
+
+UNSTEADY = "E_RECALLS"
+
+
+def refresh(task: Refresh) -> Answer:
+    """Verify the metadata and write the new state."""
+    directory = Path(task.directory)
+    folder = fsio.private_dir(directory / "trust")
+    before = read_state(folder, task.fleet)
+    root = load_root(directory)
+    if sha256(root) != task.fleet:
+        return Answer(code="E_METADATA", what="factory/root.json is of another fleet")
+    site = Site(task.server, token=task.token)
+    client = Client(directory, site, root, task.now)
+    state = Survey(client, folder, before).run(task.want)
+    write_state(folder, state)
+    _sweep(folder, state)
+    return Answer()
+
+
+def recall(task: Recall) -> Answer:
+    """Add what an authentic message names to the state."""
+    folder = Path(task.directory) / "trust"
+    state = read_state(folder, task.fleet)
+    if not state.recallers:
+        raise RetryableError("E_METADATA", "no metadata was verified yet")
+    message = read_message(task.payload, state.recallers)
+    grown = msgspec.structs.replace(
+        state,
+        blocked=sorted({*state.blocked, *message.named.get("revocations", ())}),
+        stopped=sorted({*state.stopped, *message.named.get("stops", ())}),
+    )
+    if grown != state:
+        write_state(folder, grown)
+    if message.faults:
+        return Answer(code=UNSTEADY, what="; ".join(message.faults))
+    return Answer()
+
+
+def _sweep(folder: Path, state: TrustState) -> None:
+    """Remove statements that are not listed any more."""
+    keep = {release_file(folder, one) for one in state.listed.values()}
+    for path in (folder / RELEASES).glob("*"):
+        if path not in keep:
+            fsio.remove(path)
+
+
+def perform(task: Task) -> Answer:
+    """Do a task; whatever goes wrong with the metadata is the answer."""
+    try:
+        return refresh(task) if isinstance(task, Refresh) else recall(task)
+    except (RepositoryError, DownloadError) as error:
+        return Answer(code=faults.code_of(error), what=str(error))
+    except ManifestError as error:
+        return Answer(code=UNSTEADY, what=str(error))
+    except AgentError as error:
+        return Answer(code=error.code, what=error.what)
+
+
+def main() -> None:
+    """Read the task, answer it."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(message)s")
+    logging.getLogger("tuf").setLevel(logging.ERROR)
+    task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
+    sys.stdout.buffer.write(msgspec.json.encode(perform(task)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""python-tuf's client with our HTTP, our clock and strict JSON. Runs in the child.
+
+The only place that touches what python-tuf keeps private: `_trusted_set` (clock, versions)
+and `_load_targets` (a delegated role by name). `tests/agent/trust` notices a change.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tuf.api.exceptions import DownloadHTTPError
+from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.ngclient import Updater, UpdaterConfig
+from tuf.ngclient.fetcher import FetcherInterface
+
+from modelfleet_agent import fsio
+from modelfleet_agent.trust.checks import check_json
+from modelfleet_agent.web import Site
+from modelfleet_manifests import tuf_keys as _register_nacl  # noqa: F401
+
+BLOCK = 1 << 16
+HTTP_OK = 200
+
+
+class WebFetcher(FetcherInterface):
+    """Fetches metadata over one kept connection; checks it before the library parses."""
+
+    def __init__(self, site: Site) -> None:
+        """Fetch below the base of `site`."""
+        self._site = site
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        path = url.removeprefix(self._site.base)
+        with self._site.exchange("GET", path) as response:
+            if response.status != HTTP_OK:
+                response.read(BLOCK)
+                raise DownloadHTTPError(f"{url}: {response.status}", response.status)
+            while block := response.read1(BLOCK):
+                yield block
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Return what is at `url`, at most `max_length` bytes of strict JSON.
+
+        Raises:
+            DownloadLengthMismatchError: It is longer.
+            DownloadHTTPError: The server has none.
+            StrictError: It is not the JSON that metadata may be.
+        """
+        data = super().download_bytes(url, max_length)
+        check_json(data, url.rpartition("/")[2])
+        return data
+
+
+class Client(Updater):
+    """One refresh of the metadata of a fleet."""
+
+    def __init__(self, directory: Path, site: Site, root: bytes, now: int) -> None:
+        """Begin with the fleet's first root.
+
+        Args:
+            directory: Of the agent; verified metadata is kept in `tuf/`.
+            site: The server.
+            root: The first root's metadata.
+            now: Trusted time, Unix ms.
+        """
+        base = site.base.rstrip("/")
+        self._fetch_bytes = WebFetcher(site).download_bytes
+        self._targets_url = f"{base}/tuf/targets/"
+        super().__init__(
+            metadata_dir=str(fsio.private_dir(directory / "tuf")),
+            metadata_base_url=f"{base}/tuf/metadata/",
+            fetcher=WebFetcher(site),
+            config=UpdaterConfig(max_delegations=8),
+            bootstrap=root,
+        )
+        self._trusted_set.reference_time = datetime.fromtimestamp(now / 1000, UTC)
+
+    @property
+    def root(self) -> Root:
+        """The newest verified root."""
+        return self._trusted_set.root
+
+    @property
+    def timestamp(self) -> Timestamp:
+        """The verified timestamp."""
+        return self._trusted_set.timestamp
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The verified snapshot."""
+        return self._trusted_set.snapshot
+
+    @property
+    def targets(self) -> Targets:
+        """The verified top-level targets."""
+        return self._trusted_set.targets
+
+    def load_role(self, name: str, parent: str) -> Targets:
+        """Return the verified metadata of a delegated role.
+
+        Raises:
+            RepositoryError: It does not verify, has expired or is not in the snapshot.
+            DownloadError: It cannot be fetched.
+        """
+        return self._load_targets(name, parent)
+
+    def loaded(self, name: str, parent: str) -> Targets | None:
+        """Return a role delegated by `parent` if a walk came by it."""
+        if not self._trusted_set.contains(name, parent):
+            return None
+        role = self._trusted_set[name]
+        return role if isinstance(role, Targets) else None
+
+    def fetch_target(self, info: TargetFile) -> bytes:
+        """Return the verified bytes of a small target that is canonical JSON.
+
+        Raises:
+            RepositoryError: Other bytes than were signed.
+            DownloadError: It cannot be fetched.
+        """
+        folder, _, name = info.path.rpartition("/")
+        url = f"{self._targets_url}{folder}/{info.hashes['sha256']}.{name}"
+        data = self._fetch_bytes(url, info.length)
+        info.verify_length_and_hashes(data)
+        return data

@@ -1,0 +1,231 @@
+"""From verified metadata to the state that the supervisor reads. Runs in the child."""
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    DownloadHTTPError,
+    ExpiredMetadataError,
+    RepositoryError,
+)
+from tuf.api.metadata import Role, Signed, TargetFile, Targets
+
+from modelfleet_agent import fsio
+from modelfleet_agent.trust import faults
+from modelfleet_agent.trust.checks import (
+    RECALLERS,
+    DelegationError,
+    check_delegations,
+    check_root,
+    check_targets,
+    keys_digest,
+)
+from modelfleet_agent.trust.client import Client
+from modelfleet_agent.trust.messages import Wish
+from modelfleet_agent.trust.state import Seen, Signers, Slot, TrustState, release_file
+from modelfleet_agent.trust.tombstones import read_tombstones
+from modelfleet_manifests.digests import sha256
+from modelfleet_manifests.document import MAX_RELEASE
+from modelfleet_manifests.errors import ManifestError
+from modelfleet_manifests.release import read_release
+from modelfleet_manifests.semver import Version
+
+MAX_LISTED = 256
+NOT_LISTED, MISMATCH, STATEMENT = "E_NOT_LISTED", "E_MISMATCH", "E_STATEMENT"
+
+log = logging.getLogger(__name__)
+
+
+class StatementError(RepositoryError):
+    """A target that is listed as a release, but is none."""
+
+
+@dataclass
+class Survey:
+    """Walks the metadata once, and collects what a new state is made of."""
+
+    client: Client
+    folder: Path
+    before: TrustState
+    seen: dict[str, Seen] = field(default_factory=dict)
+    expires: dict[str, int] = field(default_factory=dict)
+    floors: dict[str, str] = field(default_factory=dict)
+    listed: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def run(self, want: Collection[Wish]) -> TrustState:
+        """Return the new state; statements of listed releases are on disk by then.
+
+        Raises:
+            RepositoryError, DownloadError, AgentError: Nothing is to change.
+        """
+        self.client.refresh()
+        check_root(self.client.root)
+        check_targets(self.client.targets)
+        self._see_top()
+        recalls = {role: self._read_recalls(role) for role in RECALLERS}
+        self.floors |= self.before.floors
+        for path, ids in _wishes(want, self.before.listed).items():
+            self._look_up(path, ids)
+        self._check_rollback()
+        return self._state(recalls)
+
+    def _see_top(self) -> None:
+        root, client = self.client.root, self.client
+        online = keys_digest([root.roles["timestamp"], root.roles["snapshot"]])
+        self.seen["root"] = Seen(root.version, "")
+        self.seen["timestamp"] = Seen(client.timestamp.version, online)
+        self.seen["snapshot"] = Seen(client.snapshot.version, online)
+        self._see("targets", root.roles["targets"], client.targets)
+        self.expires["timestamp"] = _expiry(client.timestamp)
+        self.expires["snapshot"] = _expiry(client.snapshot)
+        self.expires["targets"] = _expiry(client.targets)
+
+    def _see(self, name: str, role: Role, signed: Signed) -> None:
+        self.seen[name] = Seen(signed.version, keys_digest([role]))
+
+    def _read_recalls(self, name: str) -> set[str]:
+        """What a recalling role names; once expired, it only stops new installs."""
+        self.expires[name] = 0
+        try:
+            role = self.client.load_role(name, "targets")
+        except ExpiredMetadataError:
+            log.warning("%s has expired: nothing new is installed", name)
+            return set()
+        self._see(name, self.client.targets.get_delegated_role(name), role)
+        self.expires[name] = _expiry(role)
+        named, strange = read_tombstones(name, role.targets)
+        for path in strange:
+            log.warning("%s names %s, which this agent does not understand", name, path)
+        return named
+
+    def _look_up(self, path: str, ids: Collection[str]) -> None:
+        """List the release at `path`, or note why a wanted one is not listed.
+
+        Only verified metadata changes what is listed: where a role does not verify, what
+        was listed before stays so.
+        """
+        try:
+            info = self._find(path)
+            found = info.hashes.get("sha256", "") if info else None
+            if info is not None and found in ids:
+                self._keep_statement(info, path)
+        except (RepositoryError, DownloadHTTPError) as error:
+            log.warning("%s: %s", path, error)
+            self.problems.update(dict.fromkeys(ids, faults.code_of(error)))
+            held = self.before.listed.get(path)
+            if held is not None and not isinstance(error, StatementError):
+                self.listed[path] = held
+                self.problems.pop(held, None)
+            return
+        if found is not None and found in ids:
+            self.listed[path] = found
+        code = NOT_LISTED if found is None else MISMATCH
+        self.problems.update({one: code for one in ids if one != found})
+
+    def _find(self, path: str) -> TargetFile | None:
+        """Return the target if the model's own role lists it; notes role and floor."""
+        info = self.client.get_targetinfo(path)
+        model = "/".join(path.split("/")[1:3])
+        namespace = model.partition("/")[0]
+        above = self.client.loaded(namespace, "targets")
+        role = self.client.loaded(model, namespace)
+        if above is None or role is None:
+            return None
+        check_delegations(namespace, above)
+        targets = self.client.targets
+        self._see(namespace, targets.get_delegated_role(namespace), above)
+        self._see(model, above.get_delegated_role(model), role)
+        self._read_floor(model, role)
+        return info if info is not None and role.targets.get(path) == info else None
+
+    def _read_floor(self, model: str, role: Targets) -> None:
+        floor = role.unrecognized_fields.get("x-floor")
+        if floor is None:
+            self.floors.pop(model, None)
+            return
+        try:
+            Version(floor)
+        except (ManifestError, TypeError) as error:
+            raise DelegationError(f"{model} has a floor that is no version") from error
+        self.floors[model] = floor
+
+    def _keep_statement(self, info: TargetFile, path: str) -> None:
+        release_id = info.hashes["sha256"]
+        file = release_file(self.folder, release_id)
+        if file.exists() and sha256(file.read_bytes()) == release_id:
+            return
+        if info.length > MAX_RELEASE:
+            raise StatementError(f"{path} has {info.length} bytes")
+        data = self.client.fetch_target(info)
+        try:
+            release = read_release(data)
+        except ManifestError as error:
+            raise StatementError(f"{path}: {error}") from error
+        if path != f"m/{release.model}/{release.version}/release.json":
+            raise StatementError(f"{path} is of {release.model} {release.version}")
+        fsio.private_dir(file.parent)
+        fsio.write_atomic(file, data)
+
+    def _check_rollback(self) -> None:
+        """Refuse a role older than it was seen, unless its keys are others by now.
+
+        python-tuf checks this against its cache; this holds when the cache is lost.
+        """
+        for role, now in self.seen.items():
+            held = self.before.seen.get(role)
+            if held is not None and held.keys == now.keys and now.version < held.version:
+                raise BadVersionNumberError(
+                    f"{role} has version {now.version}; version {held.version} was seen"
+                )
+
+    def _state(self, recalls: Mapping[str, set[str]]) -> TrustState:
+        fields = self.client.targets.unrecognized_fields
+        blocked, stopped = recalls["revocations"], recalls["stops"]
+        return TrustState(
+            fleet=self.before.fleet,
+            seen=self.before.seen | self.seen,
+            expires=self.expires,
+            epoch=_read_field(fields.get("x-epoch", 0), int, "x-epoch"),
+            director=[*_signers(self.client.targets, "director").keys.values()],
+            slots=_read_field(fields.get("x-slots", {}), dict[str, list[Slot]], "x-slots"),
+            floors=self.floors,
+            blocked=sorted({*self.before.blocked, *blocked}),
+            stopped=sorted({*self.before.stopped, *stopped}),
+            recallers={role: _signers(self.client.targets, role) for role in RECALLERS},
+            listed=self.listed,
+            problems=self.problems,
+        )
+
+
+def _wishes(want: Collection[Wish], listed: Mapping[str, str]) -> dict[str, set[str]]:
+    """What to look up: all that is wanted, and what was listed as far as there is room."""
+    wishes: dict[str, set[str]] = {}
+    for wish in want:
+        wishes.setdefault(wish.path, set()).add(wish.id)
+    room = max(MAX_LISTED - len(wishes), 0)
+    for path, release_id in list(listed.items())[:room]:
+        wishes.setdefault(path, set()).add(release_id)
+    return wishes
+
+
+def _signers(targets: Targets, name: str) -> Signers:
+    role = targets.get_delegated_role(name)
+    keys = {one: targets.get_key(one).keyval["public"] for one in role.keyids}
+    return Signers(keys=keys, threshold=role.threshold)
+
+
+def _expiry(signed: Signed) -> int:
+    return int(signed.expires.timestamp()) * 1000
+
+
+def _read_field(value: object, kind: Any, name: str) -> Any:  # noqa: ANN401 - msgspec's types
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise DelegationError(f"targets have a bad {name}: {error}") from error

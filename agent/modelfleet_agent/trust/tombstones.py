@@ -1,0 +1,108 @@
+"""Recalls: what the roles `revocations` and `stops` name. Runs in the child."""
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Targets
+from tuf.api.serialization import DeserializationError
+
+from modelfleet_agent.trust.checks import check_json
+from modelfleet_agent.trust.state import Signers
+from modelfleet_manifests.canonical import parse
+from modelfleet_manifests.digests import is_digest
+from modelfleet_manifests.errors import FormatError, ManifestError
+from modelfleet_manifests.tuf_keys import NaclKey
+
+ACTIONS = {"revocations": "block", "stops": "stop"}
+KINDS = frozenset({"release", "digest"})
+MAX_MESSAGE = 256 * 1024
+_PARTS = 4
+
+
+@dataclass
+class Message:
+    """A `trust/recalls` message, judged.
+
+    Attributes:
+        named: By role, the release ids and digests of a file that verified.
+        faults: What was wrong with the others, in words.
+    """
+
+    named: dict[str, set[str]] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def read_tombstones(role: str, paths: Iterable[str]) -> tuple[set[str], list[str]]:
+    """Return what the target paths of a recalling role name, and what is not understood.
+
+    A path that belongs to the other role counts for nothing.
+    """
+    named: set[str] = set()
+    strange: list[str] = []
+    for path in paths:
+        parts = path.split("/")
+        if len(parts) != _PARTS or parts[:2] != ["tombstone", ACTIONS[role]]:
+            continue
+        if parts[2] in KINDS and is_digest(parts[3]):
+            named.add(parts[3])
+        else:
+            strange.append(path)
+    return named, strange
+
+
+def read_message(payload: bytes, recallers: Mapping[str, Signers]) -> Message:
+    """Return what a message names, as far as the keys of verified targets signed it.
+
+    Neither version nor expiry is looked at: an authentic file may only add.
+
+    Raises:
+        FormatError, SizeError: It is no such message at all.
+    """
+    value = parse(payload, what="recalls", cap=MAX_MESSAGE)
+    if not isinstance(value, dict) or set(value) != set(ACTIONS):
+        raise FormatError("recalls", "are not {revocations, stops}")
+    message = Message()
+    for role, text in value.items():
+        try:
+            named, strange = _verify(role, text, recallers[role])
+        except (RepositoryError, ManifestError, DeserializationError) as error:
+            message.faults.append(f"{role}: {error}")
+            continue
+        message.named[role] = named
+        message.faults += [f"{path} is not understood" for path in strange]
+    return message
+
+
+def _verify(role: str, text: object, signers: Signers) -> tuple[set[str], list[str]]:
+    data = _decode(text, role)
+    check_json(data, role)
+    metadata: Metadata[Targets] = Metadata.from_bytes(data)
+    if not isinstance(metadata.signed, Targets):
+        raise FormatError(role, f"is metadata of type {metadata.signed.type}")
+    _delegator(role, signers).verify_delegate(
+        role, metadata.signed_bytes, metadata.signatures
+    )
+    return read_tombstones(role, metadata.signed.targets)
+
+
+def _delegator(role: str, signers: Signers) -> Targets:
+    """The part of the verified targets that says who signs `role`."""
+    delegated = DelegatedRole(role, [], signers.threshold, terminating=True, paths=[])
+    targets = Targets(delegations=Delegations({}, {role: delegated}))
+    for key_id, key in signers.keys.items():
+        # under the id that the officers gave it: it need not be the usual digest
+        targets.add_key(NaclKey(key_id, "ed25519", "ed25519", {"public": key}), role)
+    return targets
+
+
+def _decode(text: object, role: str) -> bytes:
+    try:
+        raw = base64.b64decode(text if isinstance(text, str) else "?", validate=True)
+    except (binascii.Error, ValueError):
+        raise FormatError(role, "is broken base64") from None
+    if base64.b64encode(raw).decode() != text:
+        raise FormatError(role, "is base64 with another encoding")
+    return raw

@@ -1,0 +1,158 @@
+"""One server over HTTP: keep-alive, timeouts, the device's token, errors with a name."""
+
+import http.client
+import json
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from modelfleet_agent.errors import RetryableError, UsageError
+
+ANSWER_CAP = 1 << 20
+_STALE = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
+
+
+class Site:
+    """A base URL and at most one open connection to it. Used by one thread at a time."""
+
+    def __init__(self, base: str, *, token: str = "", timeout_s: float = 15) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            base: Such as `http://127.0.0.1:8080` or `https://fleet.example/prefix`.
+            token: Bearer token; sent to this server only. No redirect is followed.
+            timeout_s: The longest wait for a connection or for the next byte.
+
+        Raises:
+            UsageError: `E_URL`: not an HTTP address.
+        """
+        self.base = base
+        self._scheme, self._host, self._port, self._prefix = _split(base)
+        self._token = token
+        self._timeout = timeout_s
+        self._connection: http.client.HTTPConnection | None = None
+
+    @contextmanager
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Send a request and give its response, whatever its status.
+
+        A body that is not read to its end costs the connection, nothing else.
+
+        Raises:
+            RetryableError: `E_UNREACHABLE`: no connection; `E_CUT`: it broke while the body
+                was read, or the body is shorter than announced.
+        """
+        response = self._send(method, self._prefix + path, headers, body)
+        try:
+            yield response
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            what = f"{self.base}: the answer broke off ({_words(error)})"
+            raise RetryableError("E_CUT", what, url=self.base + path) from error
+        finally:
+            if not response.isclosed():
+                self.close()
+            response.close()
+
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
+        """Send and receive JSON; the value is None where the answer is not JSON.
+
+        Raises:
+            RetryableError: As `exchange`, or `E_ANSWER`: more than 1 MiB.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} if data is not None else {}
+        with self.exchange(method, path, headers=headers, body=data) as response:
+            text = response.read(ANSWER_CAP + 1)
+        if len(text) > ANSWER_CAP:
+            raise RetryableError("E_ANSWER", f"{self.base}{path} answers more than 1 MiB")
+        try:
+            return response.status, json.loads(text)
+        except ValueError:
+            return response.status, None
+
+    def close(self) -> None:
+        """Close the connection; the next request opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        body: bytes | None,
+    ) -> http.client.HTTPResponse:
+        fields = {"Accept-Encoding": "identity", **(headers or {})}
+        if self._token:
+            fields["Authorization"] = f"Bearer {self._token}"
+        reused = self._connection is not None
+        try:
+            return self._try(method, path, fields, body)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            if not reused or not isinstance(error, _STALE):
+                raise self._unreachable(error) from error
+        # The server closed a connection that was idle: once more on a new one.
+        try:
+            return self._try(method, path, fields, body)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise self._unreachable(error) from error
+
+    def _try(
+        self, method: str, path: str, fields: Mapping[str, str], body: bytes | None
+    ) -> http.client.HTTPResponse:
+        if self._connection is None:
+            self._connection = self._connect()
+        self._connection.request(method, path, body=body, headers=fields)
+        return self._connection.getresponse()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        if self._scheme == "http":
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        return http.client.HTTPSConnection(
+            self._host,
+            self._port,
+            timeout=self._timeout,
+            context=ssl.create_default_context(),
+        )
+
+    def _unreachable(self, error: Exception) -> RetryableError:
+        return RetryableError(
+            "E_UNREACHABLE",
+            f"{self.base} cannot be reached ({_words(error)})",
+            hint="is the server running, and is the address right?",
+            url=self.base,
+        )
+
+
+def _split(base: str) -> tuple[str, str, int | None, str]:
+    hint = "give the server's base address, such as http://127.0.0.1:8080"
+    try:
+        parts = urlsplit(base)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError("E_URL", f"{base!r} is no address ({error})", hint=hint) from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UsageError("E_URL", f"{base!r} is not an HTTP address", hint=hint)
+    if parts.username is not None or parts.query or parts.fragment:
+        what = f"{base!r} carries more than scheme, host, port and path"
+        raise UsageError("E_URL", what, hint=hint)
+    return parts.scheme, parts.hostname, port, parts.path.rstrip("/")
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
