@@ -29,7 +29,11 @@ async def serve(channel: socket.socket, settings: RuntimeSettings) -> None:
     protocol = Protocol(serving, answers, version=onnxruntime.__version__)
     server = Server(protocol.answer, settings, serving.reject)
     control = Control(channel, serving)
-    port = await server.start()
+    try:
+        port = await server.start()
+    except OSError as error:
+        where = settings.socket or f"port {settings.port}"
+        sys.exit(f"the endpoint cannot listen on {where}: {error}")
     control.announce(
         Ready(
             pid=os.getpid(),

@@ -161,7 +161,8 @@ class Channel:
             waiting = list(self._waiting.values())
             self._waiting.clear()
         if not self.ready.done():
-            what = f"the runtime did not start: {ended.reason}: {ended.stderr[-500:]}"
+            last = (ended.stderr.strip().splitlines() or [""])[-1]
+            what = f"the runtime did not start: {ended.reason}: {last}"
             self.ready.set_exception(RetryableError("E_RUNTIME_START", what))
         for future in waiting:
             future.set_exception(_gone(ended))
