@@ -21,7 +21,7 @@ def canonical(value: object) -> bytes:
 
     Raises:
         FormatError: `value` holds a float, a key that is no string, an integer beyond
-            ±(2^53 - 1), or something that is not JSON.
+            ±(2^53 - 1), a control character, or something that is not JSON.
     """
     _check(value, 0)
     return str(encode_canonical(value)).encode()  # type: ignore[arg-type]  # checked above
@@ -70,6 +70,7 @@ def _check(value: object, depth: int) -> None:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise FormatError("document", f"has the key {key!r}, which is no string")
+            _check_text(key)
             _check(item, depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
@@ -78,7 +79,14 @@ def _check(value: object, depth: int) -> None:
         _check_scalar(value)
 
 
+def _check_text(value: str) -> None:
+    if any(letter < " " or "\ud800" <= letter <= "\udfff" for letter in value):
+        raise FormatError("document", "holds text with a control character")
+
+
 def _check_scalar(value: object) -> None:
+    if isinstance(value, str):
+        _check_text(value)
     if isinstance(value, float):
         raise FormatError("document", f"holds the float {value!r}; write a decimal string")
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
