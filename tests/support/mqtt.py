@@ -73,6 +73,7 @@ class Peer:
         self.client.max_inflight_messages_set(0)
         if will is not None:
             self.client.will_set(will.topic, will.payload, qos=1, retain=will.retain)
+        self.client.on_socket_open = send_at_once
         self.client.on_connect = lambda *_: self._note(connected=True)
         self.client.on_disconnect = lambda *_: self._note(connected=False)
         self.client.on_message = lambda _client, _data, message: self._hear(message)
@@ -89,6 +90,11 @@ class Peer:
         """Everything that arrived so far."""
         with self._changed:
             return list(self._heard)
+
+    def at(self, number: int) -> Heard:
+        """Return the `number`-th message, counted from 0, as soon as it is there."""
+        self.wait(lambda: len(self._heard) > number, f"message {number}")
+        return self._heard[number]
 
     def payloads(self, topic: str) -> list[bytes]:
         """Return what arrived on `topic`, in order."""
@@ -159,6 +165,12 @@ class Peer:
         with self._changed:
             self._done.add(mid)
             self._changed.notify_all()
+
+
+def send_at_once(_client: Client, _data: object, plug: object) -> None:
+    """Send small packets without waiting for the one before to be acknowledged."""
+    assert isinstance(plug, socket.socket)
+    plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ write transaction each, and acknowledged to the broker after the commit.
 | `outbox`    | `put`, `again`, and what the publisher needs                        |
 | `publisher` | the thread that empties the outbox, and the epoch                   |
 | `ingest`    | the thread that handles what arrives                                |
+| `epoch`     | what the broker says that it has                                    |
 | `link`      | one connection, from CONNECT until it is lost                       |
 | `wire`      | the network loop below it                                           |
 | `bell`      | how a commit tells the publisher                                    |

@@ -1,5 +1,6 @@
 """What arrives: gathered into batches, handled in one transaction each, acknowledged."""
 
+import contextlib
 import logging
 import queue
 import threading
@@ -30,7 +31,6 @@ MAX_WAITING = 10_000
 """Messages in memory. The broker's window keeps QoS 1 far below; only QoS 0 can be more."""
 
 FIRST_DELAY_S, LAST_DELAY_S = 0.2, 10.0
-_POLL_S = 0.2
 
 
 class Route(NamedTuple):
@@ -70,7 +70,7 @@ class Ingest:
         self._database = database
         self._routes = routes
         self._stopping = stopping
-        self._arrivals: queue.Queue[Arrival] = queue.Queue(MAX_WAITING)
+        self._arrivals: queue.Queue[Arrival | None] = queue.Queue(MAX_WAITING)
 
     def receive(self, link: Link, message: MQTTMessage) -> None:
         """Take in a message; in the link's thread."""
@@ -92,26 +92,34 @@ class Ingest:
             if arrival.mid:  # never acknowledged, so it comes again with the next link
                 link.give_up("more messages arrived than memory is set aside for")
 
+    def wake(self) -> None:
+        """Have the thread look whether it should stop."""
+        with contextlib.suppress(queue.Full):  # then it is awake
+            self._arrivals.put_nowait(None)
+
     def run(self) -> None:
         """Handle batches until told to stop."""
         while not self._stopping.is_set():
-            batch = self._gather()
+            batch = self._gather()  # empty when woken to stop
             if batch and self._settle([arrival.message for arrival in batch]):
                 for arrival in batch:
                     if arrival.mid:
                         arrival.link.ack(arrival.mid)
 
     def _gather(self) -> list[Arrival]:
-        try:
-            batch = [self._arrivals.get(timeout=_POLL_S)]
-        except queue.Empty:
+        first = self._arrivals.get()
+        if first is None:
             return []
+        batch = [first]
         end = time.monotonic() + LINGER_S
         while len(batch) < MAX_BATCH and (left := end - time.monotonic()) > 0:
             try:
-                batch.append(self._arrivals.get(timeout=min(QUIET_S, left)))
+                arrival = self._arrivals.get(timeout=min(QUIET_S, left))
             except queue.Empty:
                 break
+            if arrival is None:
+                break
+            batch.append(arrival)
         return batch
 
     def _settle(self, messages: list[Message]) -> bool:

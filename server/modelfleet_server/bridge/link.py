@@ -18,7 +18,6 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from modelfleet_manifests import topics
 from modelfleet_server.bridge.wire import Wire
 from modelfleet_server.broker.address import Address
 
@@ -74,8 +73,6 @@ class Link:
         opened: Callable[["Link"], None],
     ) -> None:
         self.address = address
-        self.epoch_heard = threading.Event()
-        self.epoch = 0
         self.window = WINDOW
         self._filters = filters
         self._receive = receive
@@ -208,7 +205,6 @@ class Link:
     def _end(self) -> None:
         self._gone.set()
         self._wire.close()
-        self.epoch_heard.set()  # nobody should wait for it now
         with self._answered:
             self._answered.notify_all()
 
@@ -225,8 +221,11 @@ class Link:
             return
         self.window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         once = [(topic_filter, SubscribeOptions(qos=1)) for topic_filter in self._filters]
-        # QoS 0: nothing to acknowledge, so the order of acknowledgements is the ingest's
-        client.subscribe([*once, (topics.EPOCH, SubscribeOptions(qos=0))])
+        if once:
+            client.subscribe(once)
+        else:
+            self._open = True
+            self._opened(self)
 
     def _on_subscribe(
         self,
@@ -245,24 +244,12 @@ class Link:
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         try:
-            if message.topic == topics.EPOCH:
-                self._hear_epoch(message)
-            else:
-                self._receive(self, message)
+            self._receive(self, message)
         except Exception:
             # paho's caller would end the connection without a word
             log.exception(
                 "a message of %d bytes could not be taken in", len(message.payload)
             )
-
-    def _hear_epoch(self, message: MQTTMessage) -> None:
-        if not message.retain or self.epoch_heard.is_set():
-            return  # our own, just published
-        try:
-            self.epoch = max(0, int(message.payload))
-        except ValueError:
-            log.warning("the broker holds an epoch that is no number; it counts as none")
-        self.epoch_heard.set()
 
     def _on_publish(
         self,

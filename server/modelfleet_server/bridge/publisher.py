@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from modelfleet_manifests import topics
 from modelfleet_server.bridge import outbox
 from modelfleet_server.bridge.bell import Bell, Reply
-from modelfleet_server.bridge.link import Link, Parcel
+from modelfleet_server.bridge.epoch import hear_epoch
+from modelfleet_server.bridge.link import Link, LinkError, Parcel
 from modelfleet_server.bridge.outbox import Entry
 from modelfleet_server.kit.db import Database
 
@@ -15,10 +16,6 @@ log = logging.getLogger(__name__)
 
 MAX_BATCH = 200
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-EPOCH_WAIT_S = 0.5
-"""For the retained epoch after the subscriptions are granted. Too short costs only
-publishing everything again."""
-
 IDLE_S = 1.0
 """How often to look for rows that another process wrote."""
 
@@ -61,6 +58,10 @@ class Publisher:
             self._bell.quiet()
             try:
                 worked = self._turn()
+            except LinkError as error:
+                log.warning("the broker does not tell its epoch, trying again: %s", error)
+                worked = False
+                self._stopping.wait(IDLE_S)
             except Exception:
                 log.exception("publishing failed; trying again")
                 worked = False
@@ -79,26 +80,24 @@ class Publisher:
 
     def _greet(self, link: Link) -> None:
         """Compare the epoch that the broker holds with ours, and take back what it lost."""
-        link.epoch_heard.wait(EPOCH_WAIT_S)
-        if not link.is_open:
-            return
+        held = hear_epoch(link.address)
         with self._database.write() as session:
             ours = outbox.last_revision(session)
-            if link.epoch > ours:
+            if held > ours:
                 log.warning(
                     "the broker holds epoch %d and the database knows only %d: the database"
                     " is older than the broker. Nothing is published again",
-                    *(link.epoch, ours),
+                    *(held, ours),
                 )
-                outbox.raise_floor(session, self._name, link.epoch)
-            lost = outbox.rewind(session, link.epoch)
+                outbox.raise_floor(session, self._name, held)
+            lost = outbox.rewind(session, held)
         if lost:
             log.info(
                 "the broker lost what came after epoch %d: publishing %d topics again",
-                *(link.epoch, lost),
+                *(held, lost),
             )
         self._greeted = link
-        self._told = link.epoch
+        self._told = held
 
     def _send(self, link: Link) -> bool:
         limit = min(MAX_BATCH, link.window)

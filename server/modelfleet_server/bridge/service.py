@@ -142,6 +142,7 @@ class Bridge:
         """Finish the batches in hand, leave the broker, end the threads."""
         self._stopping.set()
         self._bell.ring()
+        self._ingest.wake()
         threads, self._threads = self._threads, []
         for thread in reversed(threads):
             if thread is threads[0] and (link := self._link) is not None:
