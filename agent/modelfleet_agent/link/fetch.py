@@ -1,18 +1,38 @@
 """Downloads: ranged, resumable, never past the signed length, judged by the digest."""
 
+import http.client
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
+from msgspec import Meta
+
+from modelfleet_agent import fsio
+from modelfleet_agent.clock import monotonic_s
+from modelfleet_agent.errors import AgentError, RefusedError, RetryableError
+from modelfleet_agent.link.ranges import NOT_FOUND, OK, Reading, read_answer
 from modelfleet_agent.store import Store
+from modelfleet_agent.web import Site
+from modelfleet_manifests.header import Hex64
+from modelfleet_manifests.release import Length, Name
 
 Progress = Callable[[int, int], None]
 """Called with (bytes on disk, bytes in all) as a download goes on."""
 
+BLOCK = 1 << 16
+SYNC_EVERY = 8 << 20
+# Slower than this over `RATE_WINDOW_S` is a stall: a server that drips holds nobody up.
+LEAST_RATE = 256
+RATE_WINDOW_S = 30.0
+# So many attempts in one call end without a new byte before the caller is told.
+PATIENCE = 2
+WORTH = 1 << 16
 
-@dataclass(frozen=True, slots=True)
-class DeltaOffer:
+
+class DeltaOffer(msgspec.Struct, frozen=True):
     """A patch that the server offers; unsigned, its result is what counts.
 
     Attributes:
@@ -22,10 +42,10 @@ class DeltaOffer:
         memory: Bytes that applying it takes.
     """
 
-    blob: str
-    length: int
-    method: str
-    memory: int
+    blob: Hex64
+    length: Length
+    method: Name
+    memory: Annotated[int, Meta(ge=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +63,58 @@ class Fetched:
     resumed: int
 
 
+@dataclass
+class _Download:
+    """One file on its way."""
+
+    digest: str
+    length: int
+    path: Path
+    cancel: threading.Event | None
+    progress: Progress | None
+    received: int = 0
+    resumed: int = 0
+    restarted: bool = False
+    window: tuple[float, int] = field(default_factory=lambda: (monotonic_s(), 0))
+
+    @property
+    def tag_path(self) -> Path:
+        """Where the ETag of the partial file is kept."""
+        return self.path.with_name(f"{self.path.name}.etag")
+
+    @property
+    def have(self) -> int:
+        """Bytes on disk; none where there are more than there may be."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        return size if size <= self.length else 0
+
+    def drop(self) -> None:
+        """Begin anew."""
+        fsio.remove(self.tag_path, durable=False)
+        fsio.remove(self.path)
+
+    def check(self) -> None:
+        """Return if the download may go on.
+
+        Raises:
+            RetryableError: `E_CANCELLED` or `E_SLOW`.
+        """
+        if self.cancel is not None and self.cancel.is_set():
+            raise RetryableError(
+                "E_CANCELLED", f"the download of {self.digest} was cancelled"
+            )
+        began, then = self.window
+        now = monotonic_s()
+        if now - began < RATE_WINDOW_S:
+            return
+        if self.received - then < LEAST_RATE * RATE_WINDOW_S:
+            what = f"{self.digest}: under {LEAST_RATE} bytes/s for {RATE_WINDOW_S:g} s"
+            raise RetryableError("E_SLOW", what)
+        self.window = (now, self.received)
+
+
 class Fetcher:
-    """Fetches from one server into a store. One per thread."""
+    """Fetches from one server into a store. Used by one thread at a time."""
 
     def __init__(
         self,
@@ -64,7 +134,9 @@ class Fetcher:
             reserve: Bytes that stay free on the file system.
             timeout_s: The longest wait for a byte.
         """
-        raise NotImplementedError
+        self._site = Site(server, token=token, timeout_s=timeout_s)
+        self._store = store
+        self._reserve = reserve
 
     def fetch_file(
         self,
@@ -89,7 +161,12 @@ class Fetcher:
                 bytes came in this call.
             RefusedError: `E_LENGTH` or `E_DIGEST`: the server has other bytes.
         """
-        raise NotImplementedError
+        target = self._store.path_of(digest)
+        if target.is_file() and target.stat().st_size == length:
+            return Fetched(target, 0, length)
+        download = self._begin(digest, length, cancel, progress)
+        self._bring(download, lambda: self._store.adopt(digest, length))
+        return Fetched(target, download.received, download.resumed)
 
     def fetch_patch(
         self,
@@ -99,7 +176,9 @@ class Fetcher:
         progress: Progress | None = None,
     ) -> Fetched:
         """Bring a patch into `incoming`; the caller removes it. Raises as `fetch_file`."""
-        raise NotImplementedError
+        download = self._begin(offer.blob, offer.length, cancel, progress)
+        self._bring(download, lambda: _verify(download))
+        return Fetched(download.path, download.received, download.resumed)
 
     def get_delta_offer(self, new: str, old: str) -> DeltaOffer | None:
         """Return the server's patch from the file `old` to `new`, or None.
@@ -107,7 +186,147 @@ class Fetcher:
         Raises:
             RetryableError: The server cannot be asked, or answers nonsense.
         """
-        raise NotImplementedError
+        path = f"/deltas/{self._store.path_of(new).name}/{self._store.path_of(old).name}"
+        status, value = self._site.ask("GET", path)
+        if status == NOT_FOUND:
+            return None
+        if status != OK:
+            raise RetryableError("E_HTTP", f"{path}: status {status}", status=status)
+        try:
+            return msgspec.convert(value, DeltaOffer)
+        except msgspec.ValidationError as error:
+            raise RetryableError("E_ANSWER", f"{path} is no offer: {error}") from None
 
     def close(self) -> None:
         """Close the connection."""
+        self._site.close()
+
+    def _begin(
+        self,
+        digest: str,
+        length: int,
+        cancel: threading.Event | None,
+        progress: Progress | None,
+    ) -> _Download:
+        path = self._store.incoming(digest)
+        return _Download(digest, length, path, cancel, progress)
+
+    def _bring(self, download: _Download, take: Callable[[], object]) -> None:
+        """Complete the partial file, then `take` it; once more from zero if it resumed."""
+        download.resumed = download.have
+        try:
+            self._complete(download)
+            try:
+                take()
+            except RefusedError:
+                if not download.resumed:
+                    raise
+                # What lay here from before a power cut may be bad: it was never verified.
+                download.resumed = 0
+                download.drop()
+                self._complete(download)
+                take()
+        except AgentError as error:
+            error.data["received"] = download.received
+            raise
+        fsio.remove(download.tag_path, durable=False)
+
+    def _complete(self, download: _Download) -> None:
+        fsio.require_space(
+            download.path.parent, download.length - download.have, reserve=self._reserve
+        )
+        fruitless = 0
+        while download.have < download.length or not download.path.exists():
+            before = download.received
+            try:
+                self._attempt(download)
+            except RetryableError as error:
+                if error.code == "E_NO_SPACE":
+                    download.drop()  # what stays free is worth more than a part of a file
+                broken = error.code in {"E_CUT", "E_UNREACHABLE"}
+                fruitless = 0 if download.received - before >= WORTH else fruitless + 1
+                if not broken or fruitless >= PATIENCE:
+                    raise
+
+    def _attempt(self, download: _Download) -> None:
+        """Ask once for what is missing, and write what comes."""
+        download.check()
+        have, tag = download.have, _read_tag(download)
+        fields = {"Range": f"bytes={have}-"} if have else {}
+        if have and tag:
+            fields["If-Range"] = tag
+        path = f"/blobs/sha256/{download.digest}"
+        with self._site.exchange("GET", path, headers=fields) as response:
+            headers = {name.lower(): text for name, text in response.headers.items()}
+            reading = read_answer(response.status, headers, have, download.length, tag)
+            if reading in {Reading.APPEND, Reading.RESTART}:
+                self._write(download, response, have if reading is Reading.APPEND else 0)
+                return
+        if reading is not Reading.AGAIN or download.restarted:
+            raise _objection(reading, response.status, download)
+        download.restarted = True
+        download.resumed = 0
+        download.drop()
+
+    def _write(
+        self, download: _Download, response: http.client.HTTPResponse, start: int
+    ) -> None:
+        if start == 0:
+            download.resumed = 0
+            _keep_tag(download, response.headers.get("ETag", ""))
+        with fsio.Appender(download.path, keep=start) as file:
+            done = synced = start
+            try:
+                while block := response.read1(BLOCK):
+                    if done + len(block) > download.length:
+                        raise _too_long(download)
+                    file.write(block)
+                    done += len(block)
+                    download.received += len(block)
+                    if done - synced >= SYNC_EVERY:
+                        file.sync()
+                        synced = done
+                    if download.progress is not None:
+                        download.progress(done, download.length)
+                    download.check()
+            finally:
+                file.sync()
+        if done < download.length:
+            raise http.client.IncompleteRead(b"", download.length - done)
+
+
+def _verify(download: _Download) -> None:
+    found, length = fsio.hash_file(download.path)
+    if (found, length) != (download.digest, download.length):
+        download.drop()
+        what = f"the patch {download.digest} has {length} bytes with digest {found}"
+        raise RefusedError("E_DIGEST", what, expected=download.digest, found=found)
+
+
+def _read_tag(download: _Download) -> str:
+    try:
+        return download.tag_path.read_text("ascii")
+    except (OSError, ValueError):
+        return ""  # without it the digest alone decides
+
+
+def _keep_tag(download: _Download, tag: str) -> None:
+    """Keep a strong ETag; a weak one says nothing about bytes."""
+    if tag.startswith('"') and tag.isascii():
+        fsio.write_atomic(download.tag_path, tag.encode())
+    else:
+        fsio.remove(download.tag_path, durable=False)
+
+
+def _too_long(download: _Download) -> RefusedError:
+    download.drop()
+    what = f"{download.digest}: the server has another length than the signed one"
+    return RefusedError("E_LENGTH", what, length=download.length)
+
+
+def _objection(reading: Reading, status: int, download: _Download) -> AgentError:
+    what = f"the server answers {status} for {download.digest}"
+    if reading is Reading.TOO_LONG:
+        return _too_long(download)
+    codes = {Reading.NOT_FOUND: "E_NOT_FOUND", Reading.AGAIN: "E_RANGE"}
+    return RetryableError(codes.get(reading, "E_HTTP"), what, status=status)

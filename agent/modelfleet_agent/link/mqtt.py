@@ -1,10 +1,38 @@
 """The MQTT session: one thread of paho's, and a queue of what happens."""
 
+import logging
 import queue
-from collections.abc import Collection
+import secrets
+import threading
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from paho.mqtt.client import (
+    Client,
+    ConnectFlags,
+    DisconnectFlags,
+    MQTTMessage,
+)
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
 from modelfleet_agent.enrol import Enrolment
+from modelfleet_manifests.topics import (
+    RECALLS,
+    TIMESTAMP,
+    deployment_topic,
+    device_topic,
+)
+
+ONLINE, OFFLINE = b'{"online":true}', b'{"online":false}'
+KEEP_ALIVE_S = 30
+MAX_SPREAD_S = 120.0
+MAX_QUEUED = 256
+FAREWELL_S = 1.0
+_RANDOM = secrets.SystemRandom()
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +50,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The session is down; it reconnects by itself."""
+    """The session is down or could not be made; it connects again by itself."""
 
     reason: str
 
@@ -38,30 +66,175 @@ Event = Arrived | Connected | Disconnected | Delivered
 
 
 class Session:
-    """Everything that happens is put into `events`; nothing is handled in paho's thread."""
+    """Everything that happens is put into `events`; nothing is handled in paho's thread.
 
-    def __init__(self, enrolment: Enrolment, events: "queue.Queue[Event]") -> None:
-        """Prepare; nothing is sent before `start`."""
-        raise NotImplementedError
+    Clean sessions: after each connect the broker sends the retained documents again, so a
+    message may repeat and none is queued for a device that is away.
+    """
+
+    def __init__(
+        self,
+        enrolment: Enrolment,
+        events: "queue.Queue[Event]",
+        *,
+        spread_s: float = 10,
+        draw: Callable[[], float] = _RANDOM.random,
+    ) -> None:
+        """Prepare; nothing is sent before `start`.
+
+        Args:
+            enrolment: Who connects, and where.
+            events: Gets what happens, in order.
+            spread_s: A lost session comes back after a random time below this, in seconds;
+                it doubles with each failure, up to two minutes.
+            draw: Returns a random number in [0, 1).
+        """
+        self._me = enrolment
+        self._events = events
+        self._spread = spread_s
+        self._draw = draw
+        self._failures = 0
+        self._groups: frozenset[str] = frozenset()
+        self._lock = threading.Lock()  # groups against the connect that subscribes them
+        self._client = self._make_client()
 
     def start(self) -> None:
         """Connect in the background, and again with full jitter whenever it is lost."""
+        self._client.connect_async(
+            self._me.mqtt_host,
+            self._me.mqtt_port,
+            keepalive=KEEP_ALIVE_S,
+            clean_start=True,
+        )
+        self._client.loop_start()
 
     def stop(self) -> None:
-        """Say that the device leaves, disconnect and end the thread."""
+        """Say that the device leaves, disconnect and end the thread. Idempotent."""
+        if self.connected:
+            farewell = self._client.publish(self._presence, OFFLINE, qos=1, retain=True)
+            try:
+                farewell.wait_for_publish(FAREWELL_S)
+            except (RuntimeError, ValueError) as error:
+                log.debug("presence is left to the will: %s", error)
+        self._client.disconnect()
+        self._client.loop_stop()
 
     def set_groups(self, groups: Collection[str]) -> None:
         """Listen to the deployments of exactly these group ids. Idempotent."""
+        with self._lock:
+            gone, new = self._groups - set(groups), set(groups) - self._groups
+            self._groups = frozenset(groups)
+            if not self.connected:
+                return  # the next connect subscribes them
+            if gone:
+                self._client.unsubscribe([deployment_topic(one) for one in sorted(gone)])
+            if new:
+                self._subscribe([deployment_topic(one) for one in sorted(new)])
 
     def publish(self, kind: str, payload: bytes) -> int | None:
         """Send a `report` or `telemetry` (QoS 1); None where the session is down.
 
         Returns:
-            The number that `Delivered` will carry.
+            The number that `Delivered` will carry. It is lost with the session: what was
+            not delivered then is to be sent again after `Connected`.
         """
-        raise NotImplementedError
+        if not self.connected:
+            return None
+        info = self._client.publish(device_topic(self._me.device, kind), payload, qos=1)
+        return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     @property
     def connected(self) -> bool:
         """The session is up."""
-        raise NotImplementedError
+        return self._client.is_connected()
+
+    @property
+    def _presence(self) -> str:
+        return device_topic(self._me.device, "presence")
+
+    def _make_client(self) -> Client:
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"mf-{self._me.device}",
+            protocol=MQTTProtocolVersion.MQTTv5,
+        )
+        client.username_pw_set(self._me.device, self._me.token)
+        client.will_set(self._presence, OFFLINE, qos=1, retain=True)
+        client.max_queued_messages_set(MAX_QUEUED)
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        return client
+
+    def _subscribe(self, topics: list[str]) -> None:
+        self._client.subscribe([(topic, 1) for topic in topics])
+
+    def _wait_before_reconnect(self) -> None:
+        """Draw how long paho waits: full jitter, so that a fleet does not come at once."""
+        spread = min(self._spread * 2.0 ** min(self._failures, 16), MAX_SPREAD_S)
+        wait = self._draw() * spread
+        self._failures += 1
+        self._client.reconnect_delay_set(wait, wait)  # type: ignore[arg-type]  # any number
+
+    def _on_connect(
+        self,
+        client: Client,
+        _data: object,
+        _flags: ConnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self._events.put(Disconnected(f"the broker refuses this device: {reason}"))
+            return  # paho tells of the end of the connection, too
+        self._failures = 0
+        own = [device_topic(self._me.device, kind) for kind in ("assignment", "ack")]
+        with self._lock:
+            groups = [deployment_topic(one) for one in sorted(self._groups)]
+            self._subscribe([*own, TIMESTAMP, RECALLS, *groups])
+        client.publish(self._presence, ONLINE, qos=1, retain=True)
+        self._events.put(Connected())
+
+    def _on_connect_fail(self, _client: Client, _data: object) -> None:
+        where = f"{self._me.mqtt_host}:{self._me.mqtt_port}"
+        self._events.put(Disconnected(f"no broker answers at {where}"))
+        self._wait_before_reconnect()
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _data: object,
+        _flags: DisconnectFlags,
+        reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        self._events.put(Disconnected(str(reason)))
+        self._wait_before_reconnect()
+
+    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        self._events.put(Arrived(message.topic, bytes(message.payload)))
+
+    def _on_publish(
+        self,
+        _client: Client,
+        _data: object,
+        number: int,
+        _reason: ReasonCode,
+        _properties: Properties | None,
+    ) -> None:
+        self._events.put(Delivered(number))
+
+    def _on_subscribe(
+        self,
+        _client: Client,
+        _data: object,
+        _number: int,
+        reasons: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        for reason in reasons:
+            if reason.is_failure:
+                log.warning("the broker refuses a subscription: %s", reason)
