@@ -24,6 +24,7 @@ from modelfleet_agent.settings import RuntimeSettings
 
 STDERR_LINES = 50
 EXIT_S = 5.0
+MOST_BYTES = 4 << 20
 OOM_SCORE = 500
 _encode = msgspec.json.Encoder().encode
 _answers = msgspec.json.Decoder(Answer)
@@ -138,11 +139,10 @@ class Channel:
         )
 
     def _read(self) -> None:
-        reading = contextlib.suppress(ConnectionError)
+        # a child that speaks nonsense is as good as dead, and is killed by `live`
+        reading = contextlib.suppress(ConnectionError, msgspec.MsgspecError)
         with self._ours, self._ours.makefile("rb") as lines, reading:
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    return  # it died in the middle of a word
+            while (line := lines.readline(MOST_BYTES)).endswith(b"\n"):
                 self._take(line)
 
     def _take(self, line: bytes) -> None:

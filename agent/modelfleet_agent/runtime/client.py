@@ -76,7 +76,7 @@ class RuntimeClient:
             RetryableError: `E_RUNTIME_START`.
         """
         with self._lock:
-            if self._channel is None:
+            if self._channel is None or self._channel.gone.done():
                 self._channel = Channel(self._settings)
                 self._stopping = False
                 threading.Thread(
@@ -162,8 +162,9 @@ class RuntimeClient:
     def _live(self, channel: Channel) -> None:
         ended = channel.live()
         with self._lock:
-            self._channel = None
             wanted = self._stopping
+            if self._channel is channel:
+                self._channel = None
         started = channel.ready.exception() is None  # otherwise `start` has raised
         if started and self._on_exit and not wanted:
             self._on_exit(ended)

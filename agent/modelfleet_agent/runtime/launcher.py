@@ -8,6 +8,7 @@ SPEC is a JSON object: `parent` (process id to die with), `nice`, `oom_score` an
 (name of a `RLIMIT_` constant without its prefix -> value).
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -38,7 +39,8 @@ def main() -> None:
     if os.getppid() != spec["parent"]:  # it died before the signal was armed
         sys.exit(ORPHANED)
     if spec["oom_score"]:
-        Path("/proc/self/oom_score_adj").write_text(str(spec["oom_score"]))
+        with contextlib.suppress(OSError):  # a preference; some sandboxes forbid it
+            Path("/proc/self/oom_score_adj").write_text(str(spec["oom_score"]))
     if spec["nice"]:
         os.nice(spec["nice"])
     for name, value in spec["limits"].items():
