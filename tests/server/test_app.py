@@ -1,6 +1,7 @@
 """The application as a whole: health, errors, headers, and that every route is guarded."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.dependencies.models import Dependant
@@ -96,3 +97,14 @@ def test_a_defect_tells_nothing_but_a_number(server: ServerUnderTest) -> None:
     assert answer.json()["code"] == "defect"
     assert answer.json()["incident"] in answer.json()["hint"]
     assert "access_token" not in answer.text
+
+
+def test_more_writers_than_threads_all_get_their_turn(server: ServerUnderTest) -> None:
+    """Would hang if a request held a thread while it waits for the writer's turn to end."""
+    client = server.client(Role.OPERATOR)
+
+    def make(number: int) -> int:
+        return client.post("/api/v1/tokens", json={"name": f"t{number}"}).status_code
+
+    with ThreadPoolExecutor(80) as pool:
+        assert set(pool.map(make, range(160))) == {201}

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
+import anyio.to_thread
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
@@ -103,5 +104,6 @@ async def put_blob(
         async for chunk in request.stream():
             await run_in_threadpool(incoming.write, chunk)
         blob = await run_in_threadpool(store.finish, incoming, digest)
-    await run_in_threadpool(note, blob)
+    # a thread beyond the pool's: waiting for the writer's turn must not use them up
+    await anyio.to_thread.run_sync(note, blob, limiter=anyio.CapacityLimiter(1))
     return BlobOut(digest=blob.digest, length=blob.length)

@@ -28,7 +28,7 @@ from modelfleet_server.kit.access import (
     ViewerDep,
     require,
 )
-from modelfleet_server.kit.api import DatabaseDep, NowDep, ReadDep, WriteDep, given
+from modelfleet_server.kit.api import NowDep, ReadDep, WriteDep, WriterDatabaseDep, given
 from modelfleet_server.kit.paging import Page, PageDep, fetch_page
 
 __all__ = [
@@ -127,7 +127,7 @@ class MeOut(BaseModel):
 def post_login(
     wish: LoginIn,
     request: Request,
-    database: DatabaseDep,
+    database: WriterDatabaseDep,
     throttle: ThrottleDep,
     now: NowDep,
 ) -> IssuedOut:

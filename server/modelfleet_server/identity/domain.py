@@ -4,9 +4,9 @@ import hashlib
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from modelfleet_server.kit.errors import InvalidError, TooManyError
 
@@ -24,6 +24,7 @@ BEARER_PREFIX = "mfu_"
 """Begins every user's bearer token; `devices` uses another prefix."""
 
 FREE_GUESSES = 5
+FREE_SHARED_GUESSES = 50
 LONGEST_WAIT_MS = 5 * 60_000
 MAX_KEYS = 10_000
 
@@ -72,59 +73,86 @@ def form_token(session_secret: str) -> str:
     return hashlib.sha256(b"modelfleet-form:" + session_secret.encode()).hexdigest()
 
 
+class Guess(NamedTuple):
+    """An attempt to log in: as whom, from which address."""
+
+    name: str
+    address: str
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """How many failures are free, by what they are counted for.
+
+        Few for a name from one address. More for the name alone and the address alone, so
+        that nobody can lock out somebody else, or everybody behind a proxy, with a handful.
+        """
+        return {
+            self.own: FREE_GUESSES,
+            f"name {self.name}": FREE_SHARED_GUESSES,
+            f"address {self.address}": FREE_SHARED_GUESSES,
+        }
+
+    @property
+    def own(self) -> str:
+        """The key that a success clears: others' failures do not count for it."""
+        return f"{self.name} from {self.address}"
+
+
 @dataclass
-class _Guesses:
+class _Failures:
     count: int = 0
     last_ms: int = 0
 
-    def wait_ms(self) -> int:
+    def wait_ms(self, free: int) -> int:
         """Return how long after `last_ms` the next guess may come."""
-        over = self.count - FREE_GUESSES
+        over = self.count - free
         return 0 if over < 0 else min(1000 * 2 ** min(over, 20), LONGEST_WAIT_MS)
 
 
 class Throttle:
-    """Slows down guessing: after five failures each further guess waits twice as long.
+    """Slows down guessing: after the free failures each further one doubles the wait.
 
-    Counts per key (a user name, an address) in memory, for `MAX_KEYS` keys; a restart
-    forgives. Safe to use from all threads.
+    Counts in memory, for the last `MAX_KEYS` names and addresses; a restart forgives. Safe
+    to use from all threads.
     """
 
     def __init__(self) -> None:
-        self._guesses: OrderedDict[str, _Guesses] = OrderedDict()
+        self._failures: OrderedDict[str, _Failures] = OrderedDict()
         self._lock = threading.Lock()
 
-    def enter(self, keys: Sequence[str], now: int) -> None:
+    def enter(self, guess: Guess, now: int) -> None:
         """Count a guess as failed until `forgive` says otherwise, so that none run abreast.
 
         Raises:
-            TooManyError: One of the keys has to wait; the guess is not counted.
+            TooManyError: It has to wait; the guess is not counted.
         """
         with self._lock:
-            for key in keys:
-                known = self._guesses.get(key, _Guesses())
-                left = known.last_ms + known.wait_ms() - now
+            for key, free in guess.limits.items():
+                known = self._failures.get(key, _Failures())
+                left = known.last_ms + known.wait_ms(free) - now
                 if left > 0:
                     raise TooManyError(
                         "too many failed logins",
                         f"Try again in {-(-left // 1000)} s.",
                         retry_after_ms=left,
                     )
-            for key in keys:
+            for key in guess.limits:
                 self._count(key, now)
 
-    def forgive(self, keys: Sequence[str]) -> None:
-        """Forget the failures of `keys`: the password was right."""
+    def forgive(self, guess: Guess) -> None:
+        """The password was right: take this guess back, and its own failures."""
         with self._lock:
-            for key in keys:
-                self._guesses.pop(key, None)
+            for key in guess.limits:
+                if key in self._failures:
+                    self._failures[key].count -= 1
+            self._failures.pop(guess.own, None)
 
     def _count(self, key: str, now: int) -> None:
-        guesses = self._guesses.setdefault(key, _Guesses())
-        if now - guesses.last_ms > 2 * LONGEST_WAIT_MS:
-            guesses.count = 0
-        guesses.count += 1
-        guesses.last_ms = now
-        self._guesses.move_to_end(key)
-        while len(self._guesses) > MAX_KEYS:
-            self._guesses.popitem(last=False)
+        failures = self._failures.setdefault(key, _Failures())
+        if now - failures.last_ms > 2 * LONGEST_WAIT_MS:
+            failures.count = 0
+        failures.count += 1
+        failures.last_ms = now
+        self._failures.move_to_end(key)
+        while len(self._failures) > MAX_KEYS:
+            self._failures.popitem(last=False)

@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from modelfleet_server.audit.service import record
 from modelfleet_server.identity import domain
-from modelfleet_server.identity.domain import Throttle, TokenKind
+from modelfleet_server.identity.domain import Guess, Throttle, TokenKind
 from modelfleet_server.identity.passwords import hash_password, verify_password
 from modelfleet_server.identity.tables import AccessToken, User
 from modelfleet_server.kit.access import Actor, Credentials, Role
@@ -122,14 +122,14 @@ def log_in(
         UnauthorizedError: No such user, wrong password, or disabled; it does not say which.
         TooManyError: Too many failures of this name or address.
     """
-    keys = [f"name {attempt.name}", f"address {attempt.address}"]
-    throttle.enter(keys, now)
+    guess = Guess(attempt.name, attempt.address)
+    throttle.enter(guess, now)
     with database.read() as session:
         user = session.get(User, attempt.name)
     known = verify_password(user.password_hash if user else None, attempt.password)
     with database.write() as session:
         if user is not None and known and not user.disabled:
-            throttle.forgive(keys)
+            throttle.forgive(guess)
             life = (
                 domain.SESSION_LIFE_MS
                 if kind is TokenKind.SESSION

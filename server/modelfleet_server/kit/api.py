@@ -1,7 +1,8 @@
 """What a route asks for: sessions, time, parts.
 
 `def` routes only (they run in threads); `async def` is for streams and must not touch a
-session. Example:
+session. Routes write through `WriteDep`; a use case that opens `Database.write()` itself
+gets its database by `WriterDatabaseDep`. Example:
 
     @router.post("/groups", status_code=201)
     def post_group(wish: GroupIn, session: WriteDep, actor: OperatorDep) -> GroupOut:
@@ -68,8 +69,26 @@ def _write(database: DatabaseDep) -> Iterator[Session]:
 ReadDep = Annotated[Session, Depends(_read, scope="function")]
 """A session that refuses to write."""
 
-WriteDep = Annotated[Session, Depends(_write, scope="function")]
+WRITERS = 8
+"""How many requests with a `WriteDep` run at once; the others wait without a thread.
+
+The one that holds the writer's turn still needs a thread of the pool to check its answer
+before it commits. If all 40 were taken by requests that wait for that turn, nobody would
+move. So only a few may wait in threads; a test sends more writers than there are threads.
+"""
+
+WriteDep = Annotated[Session, Depends(_write, scope="function", max_concurrency=WRITERS)]
 """A session that commits when the route returns and rolls back when it raises."""
+
+
+def _for_writing(database: DatabaseDep) -> Iterator[Database]:
+    yield database
+
+
+WriterDatabaseDep = Annotated[
+    Database, Depends(_for_writing, scope="function", max_concurrency=WRITERS)
+]
+"""The database, for use cases that open `write()` themselves; a few requests at once."""
 
 NowDep = Annotated[int, Depends(now_ms)]
 """Unix milliseconds."""

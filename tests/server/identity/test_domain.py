@@ -7,11 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelfleet_server.identity import domain
-from modelfleet_server.identity.domain import FREE_GUESSES, LONGEST_WAIT_MS, Throttle
+from modelfleet_server.identity.domain import (
+    FREE_GUESSES,
+    FREE_SHARED_GUESSES,
+    LONGEST_WAIT_MS,
+    Guess,
+    Throttle,
+)
 from modelfleet_server.kit.access import Role
 from modelfleet_server.kit.errors import InvalidError, TooManyError
 
-KEYS = ["name ada"]
+ADA = Guess("ada", "10.0.0.1")
 
 
 def test_each_role_includes_itself_and_those_before_it_and_no_other() -> None:
@@ -33,14 +39,14 @@ def test_a_password_of_a_wrong_length_is_refused_and_not_repeated(length: int) -
     assert "xx" not in str(caught.value)
 
 
-def fail(throttle: Throttle, times: int, now: int) -> None:
+def fail(throttle: Throttle, times: int, now: int, guess: Guess = ADA) -> None:
     for _ in range(times):
-        throttle.enter(KEYS, now)
+        throttle.enter(guess, now)
 
 
-def wait_after(throttle: Throttle, now: int) -> int:
+def wait_after(throttle: Throttle, now: int, guess: Guess = ADA) -> int:
     with pytest.raises(TooManyError) as caught:
-        throttle.enter(KEYS, now)
+        throttle.enter(guess, now)
     return int(str(caught.value.data["retry_after_ms"]))
 
 
@@ -56,7 +62,7 @@ def test_each_further_failure_doubles_the_wait_up_to_a_limit() -> None:
     for _ in range(12):
         waits.append(wait_after(throttle, now))
         now += waits[-1]
-        throttle.enter(KEYS, now)
+        throttle.enter(ADA, now)
     assert waits[:4] == [1000, 2000, 4000, 8000]
     assert waits[-1] == LONGEST_WAIT_MS
     assert all(before <= after for before, after in pairwise(waits))
@@ -66,23 +72,48 @@ def test_asking_while_one_has_to_wait_does_not_make_it_longer() -> None:
     throttle = Throttle()
     fail(throttle, FREE_GUESSES, now=0)
     assert [wait_after(throttle, now) for now in (0, 400, 999)] == [1000, 600, 1]
-    throttle.enter(KEYS, 1000)
+    throttle.enter(ADA, 1000)
 
 
 def test_the_right_password_forgives() -> None:
     throttle = Throttle()
     fail(throttle, FREE_GUESSES, now=0)
-    throttle.forgive(KEYS)
-    fail(throttle, FREE_GUESSES, now=0)
+    throttle.enter(ADA, now=1000)
+    throttle.forgive(ADA)
+    fail(throttle, FREE_GUESSES, now=1000)
 
 
-def test_one_key_that_waits_is_enough_and_the_other_is_not_charged() -> None:
+def test_any_number_of_right_passwords_waits_for_nothing() -> None:
+    throttle = Throttle()
+    for _ in range(3 * FREE_SHARED_GUESSES):
+        throttle.enter(ADA, now=0)
+        throttle.forgive(ADA)
+
+
+def test_somebody_elsewhere_cannot_lock_out_a_name_with_a_few_guesses() -> None:
+    throttle = Throttle()
+    fail(throttle, FREE_GUESSES, now=0, guess=Guess("ada", "10.66.66.66"))
+    throttle.enter(ADA, now=0)
+
+
+@pytest.mark.parametrize("one_name", [True, False])
+def test_many_guesses_wait_from_many_addresses_and_at_many_names(one_name: bool) -> None:
+    throttle = Throttle()
+    guesses = [
+        Guess("ada", f"10.0.0.{i}") if one_name else Guess(f"user-{i}", "10.0.0.1")
+        for i in range(FREE_SHARED_GUESSES + 1)
+    ]
+    for guess in guesses[:-1]:
+        throttle.enter(guess, now=0)
+    assert wait_after(throttle, now=0, guess=guesses[-1]) == 1000
+
+
+def test_a_guess_that_waits_is_not_counted_for_the_others() -> None:
     throttle = Throttle()
     fail(throttle, FREE_GUESSES, now=0)
-    for _ in range(20):
-        with pytest.raises(TooManyError):
-            throttle.enter(["address 10.0.0.1", *KEYS], 0)
-    throttle.enter(["address 10.0.0.1"], 0)
+    for _ in range(2 * FREE_SHARED_GUESSES):
+        wait_after(throttle, now=0)
+    throttle.enter(Guess("bob", ADA.address), now=0)
 
 
 def test_failures_are_forgotten_after_a_while() -> None:
