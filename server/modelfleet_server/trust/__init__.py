@@ -7,9 +7,12 @@
 | `online`     | the keys beside the server: snapshot, timestamp, director            |
 | `approver`   | the approvers' encrypted key file; never read by the server          |
 | `repository` | composes the next metadata of the roles; pure                        |
-| `approving`  | the approver's side: a proposal in words, and its signatures         |
-| `proposals`  | propose, attach signatures, publish                                  |
-| `freshness`  | snapshot and timestamp, signed anew every day                        |
+| `approving`, `changes` | the approver's side: a proposal in words, its signatures   |
+| `proposing`  | composes proposals: releases, recalls, renewals                      |
+| `proposals`  | attach signatures, publish, withdraw                                 |
+| `publishing` | snapshot and timestamp, outbox; signed anew every day                |
+| `view`       | what a device that is up to date would know                          |
 | `served`     | `/tuf/…`, a standard TUF repository                                  |
-| `api`        | proposals and revocations                                            |
+| `service`    | the thread that keeps what expires from expiring                     |
+| `api`        | proposals and recalls                                                |
 """

@@ -144,12 +144,17 @@ def post_signatures(
 
 @router.post("/proposals/{proposal_id}/withdraw")
 def post_withdraw(
-    proposal_id: str, session: WriteDep, actor: OperatorDep, now: NowDep
+    proposal_id: str,
+    session: WriteDep,
+    actor: OperatorDep,
+    publisher: PublisherDep,
+    now: NowDep,
 ) -> ProposalOut:
     """Close a proposal unpublished."""
-    return ProposalOut.of(
-        proposals.withdraw(session, proposal_id, actor=str(actor), now_ms=now)
+    proposal = proposals.withdraw(
+        session, publisher, proposal_id, actor=str(actor), now_ms=now
     )
+    return ProposalOut.of(proposal)
 
 
 @router.post("/revocations", status_code=HTTPStatus.CREATED)

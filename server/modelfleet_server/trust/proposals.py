@@ -16,8 +16,8 @@ from modelfleet_server.trust.online import OnlineSigner
 from modelfleet_server.trust.publishing import publish_roles, require
 from modelfleet_server.trust.tables import Proposal, ProposalRole, ProposalSignature
 
-OnPublished = Callable[[Session, Proposal, int], None]
-"""Called in the publishing transaction with the proposal and the time in Unix ms."""
+OnClosed = Callable[[Session, Proposal, int], None]
+"""Called in the closing transaction with the proposal and the time in Unix ms."""
 
 
 class BadSignatureError(InvalidError):
@@ -34,13 +34,13 @@ class ProposalStaleError(ConflictError):
 
 @dataclass(slots=True)
 class Publisher:
-    """The online signer, and who wants to know what was published.
+    """The online signer, and who wants to know what became of a proposal.
 
     A part of the server: `app` makes one and registers the catalog with it.
     """
 
     signer: OnlineSigner
-    on_published: list[OnPublished] = field(default_factory=list)
+    on_closed: list[OnClosed] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,14 @@ def attach(
     return proposal
 
 
-def withdraw(session: Session, proposal_id: str, *, actor: str, now_ms: int) -> Proposal:
+def withdraw(
+    session: Session,
+    publisher: Publisher,
+    proposal_id: str,
+    *,
+    actor: str,
+    now_ms: int,
+) -> Proposal:
     """Close a proposal without publishing it.
 
     Raises:
@@ -131,6 +138,7 @@ def withdraw(session: Session, proposal_id: str, *, actor: str, now_ms: int) -> 
     """
     proposal = store.get_proposal(session, proposal_id)
     _close(session, proposal, Event.WITHDRAW, actor, now_ms)
+    _tell(session, publisher, proposal, now_ms)
     return proposal
 
 
@@ -204,8 +212,7 @@ def _publish(
     targets = store.targets_of(session, proposal.id)
     publish_roles(session, publisher.signer, files, targets, now_ms=now_ms)
     _close(session, proposal, Event.COMPLETE, "system:trust", now_ms)
-    for hook in publisher.on_published:
-        hook(session, proposal, now_ms)
+    _tell(session, publisher, proposal, now_ms)
 
 
 def _close(
@@ -223,6 +230,11 @@ def _close(
         {"proposal": proposal.id, "title": proposal.title},
         at_ms=now_ms,
     )
+
+
+def _tell(session: Session, publisher: Publisher, proposal: Proposal, now_ms: int) -> None:
+    for hook in publisher.on_closed:
+        hook(session, proposal, now_ms)
 
 
 def _gathered(session: Session, proposal_id: str) -> dict[str, dict[str, str]]:

@@ -1,0 +1,310 @@
+"""Models, versions, releases and channels over HTTP; deltas for devices."""
+
+import json
+from http import HTTPStatus
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from fastapi import APIRouter, Depends, Path
+from pydantic import BaseModel, Field
+from sqlmodel import Session, select
+
+from modelfleet_manifests.digests import HEX64
+from modelfleet_manifests.release import Demands, Variant
+from modelfleet_server.blobs.service import BlobStore
+from modelfleet_server.catalog import channels, deltas, lifecycle, versions
+from modelfleet_server.catalog.domain import State
+from modelfleet_server.catalog.tables import Channel, ModelVersion
+from modelfleet_server.catalog.workshop import Workshop
+from modelfleet_server.kit.access import OperatorDep, ViewerDep
+from modelfleet_server.kit.api import DatabaseDep, NowDep, ReadDep, WriteDep, given
+from modelfleet_server.kit.db import Database
+from modelfleet_server.kit.errors import NotFoundError
+from modelfleet_server.kit.paging import Page, PageDep, fetch_page
+from modelfleet_server.trust import store
+
+public = APIRouter(tags=["deltas"])
+router = APIRouter(prefix="/api/v1", tags=["catalog"])
+
+WorkshopDep = Annotated[Workshop, Depends(given(Workshop))]
+BlobsDep = Annotated[BlobStore, Depends(given(BlobStore))]
+
+
+def _model(namespace: str, name: str) -> str:
+    return f"{namespace}/{name}"
+
+
+class Makers(NamedTuple):
+    """What making a version takes."""
+
+    database: Database
+    workshop: Workshop
+    blobs: BlobStore
+
+
+def _makers(database: DatabaseDep, workshop: WorkshopDep, blobs: BlobsDep) -> Makers:
+    return Makers(database, workshop, blobs)
+
+
+ModelDep = Annotated[str, Depends(_model)]
+MakersDep = Annotated[Makers, Depends(_makers)]
+Digest = Annotated[str, Field(pattern=HEX64)]
+DigestPath = Annotated[str, Path(pattern=HEX64)]
+
+
+class DemandsIn(BaseModel):
+    """What a device must see before it keeps the release; what is left out is default."""
+
+    self_test_ms: int = Field(default=60_000, ge=100, le=3_600_000)
+    trial_ms: int = Field(default=2_000, ge=0, le=86_400_000)
+    trial_errors: int = Field(default=0, ge=0, le=1000)
+
+
+class VersionIn(BaseModel):
+    """A version to make; its blobs are uploaded already."""
+
+    version: str = Field(max_length=64)
+    master: Digest
+    evaluation: Digest
+    calibration: Digest | None = None
+    lineage: dict[str, Any]
+    profiles: list[str] | None = Field(default=None, min_length=1, max_length=32)
+    slots: list[str] | None = None
+    rollback_to: list[str] | None = None
+    demands: DemandsIn = DemandsIn()
+
+
+class VersionOut(BaseModel):
+    """A version in a list. `release` is its id once it is proposed, "" before."""
+
+    id: str
+    model: str
+    version: str
+    state: State
+    reason: str
+    proposal: str
+    release: str
+    created_by: str
+    created_ms: int
+    released_ms: int | None
+
+    @classmethod
+    def of(cls, row: ModelVersion) -> "VersionOut":
+        """Return the answer for a row."""
+        return cls(**row.model_dump(include=set(cls.model_fields)))
+
+
+class ApprovalOut(BaseModel):
+    """Who signed a role of the proposal that lists a version."""
+
+    role: str
+    key_id: str
+    actor: str
+    signed_ms: int
+
+
+class VersionDetail(VersionOut):
+    """All of a version. `variants` are as the release states them."""
+
+    master: str
+    master_length: int
+    evaluation: str
+    calibration: str
+    lineage_digest: str
+    lineage: dict[str, Any]
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+    profiles: list[str]
+    slots: list[str]
+    rollback_to: list[str]
+    demands: dict[str, int]
+    variants: list[dict[str, Any]]
+    approvals: list[ApprovalOut]
+
+
+class ChannelIn(BaseModel):
+    """What a channel is to name."""
+
+    version: str = Field(max_length=64)
+
+
+class MoveOut(BaseModel):
+    """One step of a channel's history."""
+
+    number: int
+    version: str
+    actor: str
+    moved_ms: int
+
+
+class ChannelOut(BaseModel):
+    """A channel and where it pointed, oldest first."""
+
+    name: str
+    version: str
+    moved_ms: int
+    history: list[MoveOut]
+
+
+class DeltaOut(BaseModel):
+    """A patch: its blob, its bytes, its method, and the bytes that applying it needs."""
+
+    blob: str
+    length: int
+    method: str
+    memory: int
+
+
+@public.get("/deltas/{new}/{old}")
+def get_delta(new: DigestPath, old: DigestPath, session: ReadDep) -> DeltaOut:
+    """Say by which patch the file `old` becomes the file `new`."""
+    offer = deltas.find_delta(session, new, old)
+    if offer is None:
+        raise NotFoundError("there is no delta between these files", new=new, old=old)
+    return DeltaOut(
+        blob=offer.blob, length=offer.length, method=offer.method, memory=offer.memory
+    )
+
+
+@router.post("/models/{namespace}/{name}/versions", status_code=HTTPStatus.CREATED)
+def post_version(
+    model: ModelDep, wish: VersionIn, makers: MakersDep, actor: OperatorDep, now: NowDep
+) -> VersionDetail:
+    """Make a version and ask for its variants."""
+    database, workshop, blobs = makers
+    with database.read() as session:
+        versions.check_new(session, model, wish.version)
+    versions.check_blobs(blobs, master=wish.master, evaluation=wish.evaluation)
+    schema = workshop.inspect(wish.master)  # takes seconds: no transaction is open
+    new = versions.NewVersion(
+        model=model,
+        version=wish.version,
+        master=wish.master,
+        evaluation=wish.evaluation,
+        calibration=wish.calibration,
+        lineage=wish.lineage,
+        schema=schema,
+        profiles=wish.profiles or workshop.profiles,
+        slots=wish.slots,
+        rollback_to=wish.rollback_to,
+        demands=Demands(**wish.demands.model_dump()),
+    )
+    with database.write() as session:
+        row = versions.create_version(session, blobs, new, actor=str(actor), now_ms=now)
+        workshop.queue(session, row.id, list(new.profiles), actor=str(actor), at_ms=now)
+        return _detail(session, row)
+
+
+@router.get("/releases")
+def get_releases(
+    session: ReadDep,
+    _actor: ViewerDep,
+    ask: PageDep,
+    model: str | None = None,
+    state: State | None = None,
+) -> Page[VersionOut]:
+    """List versions in every state, newest first."""
+    statement = select(ModelVersion)
+    if model is not None:
+        statement = statement.where(ModelVersion.model == model)
+    if state is not None:
+        statement = statement.where(ModelVersion.state == state)
+    keys = [ModelVersion.created_ms, ModelVersion.id]
+    rows, after = fetch_page(session, statement, keys, ask, newest_first=True)
+    return Page(items=[VersionOut.of(row) for row in rows], next=after)
+
+
+@router.get("/releases/{namespace}/{name}/{version}")
+def get_release(
+    model: ModelDep, version: str, session: ReadDep, _actor: ViewerDep
+) -> VersionDetail:
+    """Show a version with its variants, metrics, lineage and approvals."""
+    row = versions.require_version(session, model, version)
+    return _detail(session, row)
+
+
+@router.post("/releases/{namespace}/{name}/{version}/propose")
+def post_proposal(
+    model: ModelDep,
+    version: str,
+    session: WriteDep,
+    actor: OperatorDep,
+    now: NowDep,
+) -> VersionDetail:
+    """Propose a built version again, after its proposal was withdrawn."""
+    row = versions.require_version(session, model, version)
+    lifecycle.propose(session, row.id, actor=str(actor), now_ms=now)
+    return _detail(session, row)
+
+
+@router.get("/models/{namespace}/{name}/channels")
+def get_channels(model: ModelDep, session: ReadDep, _actor: ViewerDep) -> list[ChannelOut]:
+    """List the channels of a model with their history."""
+    found = channels.channels_of(session, model)
+    return [_channel(session, one) for one in found]
+
+
+@router.put("/models/{namespace}/{name}/channels/{channel}")
+def put_channel(
+    model: ModelDep,
+    channel: str,
+    wish: ChannelIn,
+    session: WriteDep,
+    actor: OperatorDep,
+    now: NowDep,
+) -> ChannelOut:
+    """Let a channel name a released version."""
+    moved = channels.move_channel(
+        session,
+        model,
+        channel,
+        wish.version,
+        actor=str(actor),
+        now_ms=now,
+    )
+    return _channel(session, moved)
+
+
+def _channel(session: Session, row: Channel) -> ChannelOut:
+    moves = channels.history_of(session, row.model, row.name)
+    return ChannelOut(
+        name=row.name,
+        version=row.version,
+        moved_ms=row.moved_ms,
+        history=[
+            MoveOut(**one.model_dump(include=set(MoveOut.model_fields))) for one in moves
+        ],
+    )
+
+
+def _detail(session: Session, row: ModelVersion) -> VersionDetail:
+    tensors = json.loads(row.tensors_json)
+    made = versions.variants_of(session, row.id)
+    signed = store.approvals_of(session, versions.name_of(row))
+    return VersionDetail(
+        **VersionOut.of(row).model_dump(),
+        master=row.master,
+        master_length=row.master_length,
+        evaluation=row.evaluation,
+        calibration=row.calibration,
+        lineage_digest=row.lineage,
+        lineage=json.loads(row.lineage_json),
+        inputs=tensors["inputs"],
+        outputs=tensors["outputs"],
+        profiles=json.loads(row.profiles_json),
+        slots=versions.slots_of(row),
+        rollback_to=lifecycle.rollback_to(session, row),
+        demands=json.loads(row.demands_json),
+        variants=[_variant(one) for one in made],
+        approvals=[
+            ApprovalOut(
+                role=one.role, key_id=one.key_id, actor=one.actor, signed_ms=one.signed_ms
+            )
+            for proposal, one in signed
+            if proposal.id == row.proposal
+        ],
+    )
+
+
+def _variant(variant: Variant) -> dict[str, Any]:
+    return {**msgspec.to_builtins(variant), "digest": variant.digest}

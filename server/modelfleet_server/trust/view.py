@@ -1,0 +1,73 @@
+"""What an up-to-date device knows from the metadata in force, for the server's resolver."""
+
+from functools import lru_cache
+
+from sqlmodel import Session
+from tuf.api.metadata import Targets
+
+from modelfleet_manifests.release import read_release
+from modelfleet_manifests.trust import Recalls, SlotRule, TrustView
+from modelfleet_server.trust import repository, store
+
+
+def read_recalls(session: Session) -> Recalls:
+    """Return what is revoked and stopped."""
+    files = {
+        role: row.data if (row := store.find_newest(session, role)) else b""
+        for role in repository.RECALL_PATHS
+    }
+    return Recalls(blocked=_names(files["revocations"]), stopped=_names(files["stops"]))
+
+
+def read_view(session: Session, *, now_ms: int) -> TrustView:
+    """Return the view of a device that is up to date.
+
+    Every release ever listed is in it: O(releases).
+    """
+    targets = store.find_newest(session, "targets")
+    fresh = store.find_newest(session, "timestamp")
+    releases = {row.digest: read_release(row.data) for row in store.all_releases(session)}
+    floors = {
+        model: floor
+        for model in {release.model for release in releases.values()}
+        if (floor := _floor(session, model)) is not None
+    }
+    return TrustView(
+        releases=releases,
+        slots={} if targets is None else _slots(targets.data),
+        recalls=read_recalls(session),
+        floors=floors,
+        seen=store.minimum(session),
+        epoch=store.read_epoch(session),
+        fresh=fresh is not None and fresh.expires_ms > now_ms,
+    )
+
+
+def _floor(session: Session, model: str) -> str | None:
+    row = store.find_newest(session, model)
+    if row is None:
+        return None
+    floor = _targets(row.data).unrecognized_fields.get(repository.FLOOR)
+    return None if floor is None else str(floor)
+
+
+def _slots(data: bytes) -> dict[str, tuple[SlotRule, ...]]:
+    field = _targets(data).unrecognized_fields.get(repository.SLOTS, {})
+    return {
+        slot: tuple(SlotRule(rule["model"], rule["schema"]) for rule in rules)
+        for slot, rules in field.items()
+    }
+
+
+@lru_cache(maxsize=4)
+def _names(data: bytes) -> frozenset[str]:
+    if not data:
+        return frozenset()
+    return frozenset(path.rpartition("/")[2] for path in _targets(data).targets)
+
+
+def _targets(data: bytes) -> Targets:
+    signed = repository.read_file(data).signed
+    if not isinstance(signed, Targets):
+        raise TypeError("the stored metadata is no targets role")
+    return signed
