@@ -54,6 +54,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
+        "channel_move",
+        sa.Column("model", sa.String(length=127), nullable=False),
+        sa.Column("channel", sa.String(length=63), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("actor", sa.String(length=200), nullable=False),
+        sa.Column(
+            "moved_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.PrimaryKeyConstraint("model", "channel", "number"),
+    )
+    op.create_table(
         "claim",
         sa.Column("token_hash", sa.String(length=64), nullable=False),
         sa.Column("device", sa.String(length=63), nullable=False),
@@ -164,6 +176,17 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("topic", "epoch", "counter"),
+    )
+    op.create_table(
+        "model",
+        sa.Column("name", sa.String(length=127), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column(
+            "created_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
         "outbox",
@@ -390,6 +413,43 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_access_token_user"), ["user"], unique=False)
 
     op.create_table(
+        "channel",
+        sa.Column("model", sa.String(length=127), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column(
+            "moved_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["model"],
+            ["model.name"],
+        ),
+        sa.PrimaryKeyConstraint("model", "name"),
+    )
+    op.create_table(
+        "delta_offer",
+        sa.Column("new", sa.String(length=64), nullable=False),
+        sa.Column("old", sa.String(length=64), nullable=False),
+        sa.Column("blob", sa.String(length=64), nullable=False),
+        sa.Column(
+            "length", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("method", sa.String(length=63), nullable=False),
+        sa.Column(
+            "memory", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "created_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["blob"],
+            ["blob.digest"],
+        ),
+        sa.PrimaryKeyConstraint("new", "old"),
+    )
+    op.create_table(
         "device_label",
         sa.Column("device", sa.String(length=63), nullable=False),
         sa.Column("key", sa.String(length=63), nullable=False),
@@ -498,6 +558,68 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("device", "topic"),
     )
+    op.create_table(
+        "model_version",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("model", sa.String(length=127), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("master", sa.String(length=64), nullable=False),
+        sa.Column(
+            "master_length",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column("evaluation", sa.String(length=64), nullable=False),
+        sa.Column("calibration", sa.String(length=64), nullable=False),
+        sa.Column("lineage", sa.String(length=64), nullable=False),
+        sa.Column("lineage_json", sa.String(), nullable=False),
+        sa.Column("tensors_json", sa.String(), nullable=False),
+        sa.Column("slots_json", sa.String(), nullable=False),
+        sa.Column("rollback_json", sa.String(), nullable=True),
+        sa.Column("demands_json", sa.String(), nullable=False),
+        sa.Column("profiles_json", sa.String(), nullable=False),
+        sa.Column("proposal", sa.String(length=32), nullable=False),
+        sa.Column("release", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.String(length=500), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column(
+            "created_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "released_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=True,
+        ),
+        sa.ForeignKeyConstraint(
+            ["evaluation"],
+            ["blob.digest"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["master"],
+            ["blob.digest"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["model"],
+            ["model.name"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("model", "version"),
+    )
+    with op.batch_alter_table("model_version", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_model_version_created_ms"), ["created_ms"], unique=False
+        )
+        batch_op.create_index(
+            batch_op.f("ix_model_version_proposal"), ["proposal"], unique=False
+        )
+        batch_op.create_index(
+            batch_op.f("ix_model_version_release"), ["release"], unique=False
+        )
+        batch_op.create_index(batch_op.f("ix_model_version_state"), ["state"], unique=False)
+
     op.create_table(
         "rollout",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -629,6 +751,48 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("proposal", "path"),
     )
     op.create_table(
+        "build",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("version_id", sa.String(length=32), nullable=False),
+        sa.Column("profile", sa.String(length=63), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("step", sa.String(length=100), nullable=False),
+        sa.Column("done", sa.Integer(), nullable=False),
+        sa.Column("of", sa.Integer(), nullable=False),
+        sa.Column("code", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("hint", sa.String(), nullable=False),
+        sa.Column("built_json", sa.String(), nullable=False),
+        sa.Column(
+            "queued_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "started_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=True,
+        ),
+        sa.Column(
+            "finished_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=True,
+        ),
+        sa.ForeignKeyConstraint(
+            ["version_id"],
+            ["model_version.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("version_id", "profile"),
+    )
+    with op.batch_alter_table("build", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_build_state"), ["state"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_build_version_id"), ["version_id"], unique=False
+        )
+
+    op.create_table(
         "rollout_wave",
         sa.Column("rollout_id", sa.String(length=32), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
@@ -673,6 +837,29 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("trust_proposal_signature", schema=None) as batch_op:
         batch_op.create_index("ix_trust_proposal_signature_actor", ["actor"], unique=False)
+
+    op.create_table(
+        "version_variant",
+        sa.Column("version_id", sa.String(length=32), nullable=False),
+        sa.Column("profile", sa.String(length=63), nullable=False),
+        sa.Column("name", sa.String(length=63), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("variant_json", sa.String(), nullable=False),
+        sa.Column(
+            "created_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.ForeignKeyConstraint(
+            ["version_id"],
+            ["model_version.id"],
+        ),
+        sa.PrimaryKeyConstraint("version_id", "profile"),
+    )
+    with op.batch_alter_table("version_variant", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_version_variant_digest"), ["digest"], unique=False
+        )
 
     forbid_changes(op.execute, op.get_bind().dialect.name, "audit_entry")
     # ### end Alembic commands ###
