@@ -11,12 +11,12 @@ from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.keys import PublicKey
 from modelfleet_manifests.profiles import FactValue
 from modelfleet_manifests.selector import parse_selector
-from modelfleet_server.broker.address import Address
 from modelfleet_server.devices import enrolment, groups
 from modelfleet_server.devices.enrolment import Proof
 from modelfleet_server.devices.tables import Device, DeviceLabel, Group, Member, SlotState
 from modelfleet_server.kit.access import OperatorDep, ViewerDep
 from modelfleet_server.kit.api import NowDep, ReadDep, WriteDep, given
+from modelfleet_server.kit.endpoints import Endpoints
 from modelfleet_server.kit.errors import InvalidError
 from modelfleet_server.kit.paging import Page, PageDep, fetch_page
 from modelfleet_server.trust import store as trust_store
@@ -24,7 +24,7 @@ from modelfleet_server.trust.director import Director
 
 router = APIRouter(prefix="/api/v1", tags=["devices"])
 DirectorDep = Annotated[Director, Depends(given(Director))]
-AddressDep = Annotated[Address, Depends(given(Address))]
+EndpointsDep = Annotated[Endpoints, Depends(given(Endpoints))]
 
 
 class ClaimIn(BaseModel):
@@ -132,7 +132,7 @@ def post_enrolment(
     wish: EnrolIn,
     session: WriteDep,
     director: DirectorDep,
-    address: AddressDep,
+    endpoints: EndpointsDep,
     now: NowDep,
 ) -> EnrolOut:
     """Enrol a device: the claim token lets it in, the proof shows that it has the key."""
@@ -152,7 +152,7 @@ def post_enrolment(
         fleet=director.fleet,
         root=root.data.decode(),
         token=done.token,
-        mqtt=MqttOut(host=address.host, port=address.port),
+        mqtt=MqttOut(host=endpoints.mqtt_host, port=endpoints.mqtt_port),
         report_key=PublicKey(done.device.report_key).fingerprint,
     )
 
