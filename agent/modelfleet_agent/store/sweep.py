@@ -40,10 +40,12 @@ def sweep(
         slots: Their current and previous releases always stay, whatever the budget.
         budget: Bytes that the store may take; `keep` is cut to it.
         keep: Releases worth keeping, the most important first.
-        busy: Digests that an update is working on, and partial downloads of them.
+        busy: Digests that an update is working on: they, their partial downloads and
+            releases that are made of them stay.
     """
     records = {record.key: record for record in store.records()}
     held = {key for slot in slots.names() for key in slots.keys(slot)}
+    held |= {key for key, record in records.items() if _is_busy(record, busy)}
     if held - records.keys():  # a damaged record: which files it needs is not known
         return Swept(removed=0, freed=0, kept=_weigh(store.files.iterdir()))
     sizes = {digest: size for key in held for digest, size in _sizes(records[key])}
@@ -53,12 +55,20 @@ def sweep(
             sizes = more
             held.add(record.key)
     doomed = [path for path in store.files.iterdir() if path.name not in {*sizes, *busy}]
-    doomed += [path for path in store.partials.iterdir() if path.name not in busy]
+    doomed += [path for path in store.partials.iterdir() if _digest(path) not in busy]
     freed = _weigh(doomed)
     _sweep_records(store, held)  # before the files: a record never names a missing file
     for path in doomed:
         fsio.remove(path)
     return Swept(removed=len(doomed), freed=freed, kept=_weigh(store.files.iterdir()))
+
+
+def _is_busy(record: Record, busy: Collection[str]) -> bool:
+    return any(entry.digest in busy for entry in record.files)
+
+
+def _digest(partial: Path) -> str:
+    return partial.name.removeprefix(fsio.TMP)
 
 
 def _sizes(record: Record) -> Iterable[tuple[str, int]]:

@@ -1,5 +1,7 @@
 """What is removed, and what never is."""
 
+from pathlib import Path
+
 from tests.agent.store.conftest import MakeRecord
 
 from modelfleet_agent.store import Record, Slots, Store, sweep
@@ -32,12 +34,16 @@ def test_releases_worth_keeping_stay_in_their_order_up_to_the_budget(
 def test_files_that_are_worked_on_stay(
     store: Store, slots: Slots, make: MakeRecord
 ) -> None:
-    record = make("1.0.0")
+    record = make("1.0.0", b"graph", b"weights")
     busy = record.files[0].digest
+    paths = [Path(file.path) for file in store.place(record).files]
+    half = store.partials / f".tmp-{'a' * 64}"
+    half.write_bytes(b"being patched")
     store.incoming("a" * 64).write_bytes(b"part")
     store.incoming("b" * 64).write_bytes(b"part")
     sweep(store, slots, budget=0, busy=[busy, "a" * 64])
-    assert store.has(record.files[0])
+    assert store.missing(record) == []
+    assert all(path.exists() for path in (*paths, half))
     assert store.incoming("a" * 64).exists()
     assert not store.incoming("b" * 64).exists()
 
