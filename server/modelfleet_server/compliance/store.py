@@ -184,6 +184,5 @@ def list_rows(  # noqa: PLR0913 filters of one list
 
 def _narrow(statement: Select[Any], group: Group | None) -> Select[Any]:
     if group is None:
-        chosen: Select[Any] = statement
-    return chosen
+        return statement
     return statement.where(col(Member.group_id) == group.id)

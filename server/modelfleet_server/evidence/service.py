@@ -76,7 +76,7 @@ def _documents(session: Session, device: str) -> Documents:
 
 
 def _local(row: SlotState) -> Local:
-    """Return what the server knows of a slot; what ran before is the device's own to know."""
+    """Return what the server knows of a slot; only the device knows what ran before."""
     ran = (row.release,) if row.release else ()
     return Local(
         release=row.release,
