@@ -56,6 +56,15 @@ def memory_hog(gib: int = 6) -> bytes:
 
 def endless() -> bytes:
     """Loop 2^62 times."""
+    return _loop(1 << 62)
+
+
+def slow(trips: int = 200_000) -> bytes:
+    """Answer after a good part of a second."""
+    return _loop(trips)
+
+
+def _loop(trips: int) -> bytes:
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["going"], ["going_out"]),
@@ -79,7 +88,7 @@ def endless() -> bytes:
             helper.make_node("Loop", ["trips", "yes", "xw"], ["y"], body=body),
         ],
         {
-            "trips": np.array(1 << 62, np.int64),
+            "trips": np.array(trips, np.int64),
             "yes": np.array(True),
             "w": np.ones((ROWS, CLASSES), np.float32),
         },
