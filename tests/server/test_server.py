@@ -16,6 +16,7 @@ import pytest
 from tests.support.server import ServerUnderTest
 
 from modelfleet_server.app import Duty, Server
+from modelfleet_server.app.wiring import Job
 from modelfleet_server.kit.errors import ConflictError, InvalidError, UnavailableError
 from modelfleet_server.settings import load_settings
 
@@ -88,6 +89,42 @@ def test_a_broker_that_cannot_be_leaves_nothing_running(tmp_path: Path) -> None:
         ServerUnderTest.start(tmp_path, broker="pigeon")
     assert set(threading.enumerate()) <= before
     assert not (tmp_path / "server.json").exists()
+
+
+class Recorder:
+    """A background service that says when it starts and stops, or fails to start."""
+
+    def __init__(self, name: str, seen: list[str], *, fails: bool = False) -> None:
+        self.name, self.seen, self.fails = name, seen, fails
+
+    def start(self) -> None:
+        if self.fails:
+            raise UnavailableError(f"{self.name} cannot start")
+        self.seen.append(f"+{self.name}")
+
+    def stop(self) -> None:
+        self.seen.append(f"-{self.name}")
+
+
+def test_services_start_in_order_and_stop_in_reverse_also_when_one_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    fails = [False]
+    jobs = (
+        Job(Duty.WORKER, lambda _: Recorder("worker", seen)),
+        Job(Duty.ROLLOUTS, lambda _: Recorder("loop", seen)),
+        Job(Duty.WORKER, lambda _: Recorder("last", seen, fails=fails[0])),
+    )
+    monkeypatch.setattr("modelfleet_server.app.server.SERVICES", jobs)
+    duties = frozenset({Duty.API, Duty.WORKER})
+    ServerUnderTest.start(tmp_path, duties=duties).stop()
+    assert seen == ["+worker", "+last", "-last", "-worker"]  # the loop is not its duty
+    seen.clear()
+    fails[0] = True
+    with pytest.raises(UnavailableError, match="last"):
+        ServerUnderTest.start(tmp_path, duties=duties)
+    assert seen == ["+worker", "-worker"]
 
 
 def test_parts_before_the_start_are_a_defect(tmp_path: Path) -> None:

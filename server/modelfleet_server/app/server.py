@@ -120,8 +120,8 @@ class Server:
                 stack.callback(service.stop)
         if Duty.API in self.duties:
             http = HttpThread(create_app(parts), listener)
-            http.start()
             stack.callback(http.stop)
+            http.start()
         stack.enter_context(_address_file(settings.address_file, self.endpoints))
 
     def _start_broker(self, stack: ExitStack) -> Address:

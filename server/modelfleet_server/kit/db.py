@@ -96,9 +96,10 @@ class Database:
         engine = self.engine.execution_options(**{_TURN: turn})
         try:
             with Session(engine, expire_on_commit=False) as session:
+                hooks: list[Callable[[], None]] = []
+                session.info[_HOOKS] = hooks
                 yield session
                 session.commit()
-                hooks: list[Callable[[], None]] = session.info.pop(_HOOKS, [])
         finally:
             turn.give_back()
         for hook in hooks:
@@ -116,7 +117,10 @@ def after_commit(session: Session, hook: Callable[[], None]) -> None:
     it may open a session of its own), and never after a rollback. The commit stands
     whatever it does: an exception in it is logged, and the next hook is called.
     """
-    session.info.setdefault(_HOOKS, []).append(hook)
+    hooks: list[Callable[[], None]] | None = session.info.get(_HOOKS)
+    if hooks is None:
+        raise RuntimeError("after_commit() in a session that is not of Database.write()")
+    hooks.append(hook)
 
 
 def _call(hook: Callable[[], None]) -> None:

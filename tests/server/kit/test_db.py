@@ -153,6 +153,11 @@ def test_a_hook_that_fails_is_logged_and_the_next_one_runs(
     assert "ValueError" in caplog.text
 
 
+def test_a_hook_in_a_session_that_never_commits_is_a_defect(notes: Database) -> None:
+    with notes.read() as session, pytest.raises(RuntimeError, match="write"):
+        after_commit(session, lambda: None)
+
+
 def test_a_hook_may_write_in_a_transaction_of_its_own(notes: Database) -> None:
     def write_more() -> None:
         with notes.write() as session:
