@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from modelfleet_server.builds.domain import SchemaFacts, TensorFacts
+from modelfleet_manifests.release import Schema, Tensor
 from modelfleet_server.builds.errors import DatasetError
 
 LABELS = "y"
@@ -50,7 +50,7 @@ class Dataset(NamedTuple):
             yield self.take(slice(start, start + size)).inputs
 
 
-def read_dataset(path: Path, schema: SchemaFacts, *, labelled: bool, what: str) -> Dataset:
+def read_dataset(path: Path, schema: Schema, *, labelled: bool, what: str) -> Dataset:
     """Return the samples at `path`, having checked that they fit `schema`.
 
     Args:
@@ -98,7 +98,7 @@ def _load(path: Path, what: str) -> Arrays:
         raise DatasetError(f"{what} is not an npz of plain arrays: {error}", hint) from None
 
 
-def _fitting(arrays: Arrays, tensor: TensorFacts, what: str) -> NDArray[Any]:
+def _fitting(arrays: Arrays, tensor: Tensor, what: str) -> NDArray[Any]:
     array = arrays.get(tensor.name)
     if array is None:
         raise DatasetError(

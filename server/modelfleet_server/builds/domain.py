@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from modelfleet_manifests.release import Schema
 from modelfleet_server.builds.errors import MoveError
 
 
@@ -37,6 +38,7 @@ MOVES: dict[tuple[State, Event], State] = {
     (State.INTERRUPTED, Event.FAIL): State.FAILED,
     (State.FAILED, Event.RETRY): State.QUEUED,
 }
+OPEN = frozenset({State.QUEUED, State.RUNNING, State.INTERRUPTED})
 MAX_ATTEMPTS = 3
 """A build that was lost this often, because it takes the server with it, is failed."""
 
@@ -65,21 +67,6 @@ class Progress(NamedTuple):
     of: int
 
 
-class TensorFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """An input or output: Open Inference datatype, -1 where a size is free."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class SchemaFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Inputs and outputs, in the model's order."""
-
-    inputs: list[TensorFacts]
-    outputs: list[TensorFacts]
-
-
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the door found out about a model file.
 
@@ -94,7 +81,7 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
         external: Files with external data, relative to the model's folder, sorted.
     """
 
-    schema: SchemaFacts
+    schema: Schema
     opset: int
     ir: int
     nodes: int

@@ -9,8 +9,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from modelfleet_manifests.release import Schema
 from modelfleet_server.builds.datasets import Arrays, Dataset
-from modelfleet_server.builds.domain import SchemaFacts
 from modelfleet_server.builds.errors import BuildError, DatasetError
 
 BATCH = 64
@@ -30,7 +30,7 @@ class Loaded:
         name: What it is called in errors.
     """
 
-    def __init__(self, path: Path, schema: SchemaFacts, name: str) -> None:
+    def __init__(self, path: Path, schema: Schema, name: str) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -49,7 +49,7 @@ class Loaded:
             ) from error
         self._check_schema(schema)
 
-    def _check_schema(self, schema: SchemaFacts) -> None:
+    def _check_schema(self, schema: Schema) -> None:
         """An fp16 or int8 variant must not change what applications exchange with it."""
         has = [
             (v.name, v.type) for v in (*_inputs(self._session), *_outputs(self._session))
@@ -85,18 +85,34 @@ class Loaded:
                 )
         return found
 
-    def run_all(self, data: Dataset) -> Arrays:
-        """Return the outputs for all samples, in batches of a size that the model takes."""
-        parts: list[Arrays] = []
+    def run_all(self, data: Dataset) -> NDArray[Any]:
+        """Return the first output for all samples, in batches of a size that it takes.
+
+        Raises:
+            BuildError: It fails.
+            DatasetError: The output has not one row per sample.
+        """
+        parts: list[NDArray[Any]] = []
         for inputs in data.batches(self.fixed or BATCH):
             there = len(next(iter(inputs.values())))
             short = self.fixed - there if self.fixed else 0
             full = {name: _pad(array, short) for name, array in inputs.items()}
-            parts.append({name: out[:there] for name, out in self.run(full).items()})
-        return {name: np.concatenate([p[name] for p in parts]) for name in self.outputs}
+            out = self.run(full)[self.outputs[0]]
+            if out.ndim == 0 or len(out) != there + short:
+                raise self.not_a_classifier(out)
+            parts.append(out[:there])
+        return np.concatenate(parts)
+
+    def not_a_classifier(self, out: NDArray[Any]) -> DatasetError:
+        """Return the error for a first output that cannot be scored."""
+        return DatasetError(
+            f"{self.name} cannot be scored as a classifier: its first output "
+            f"{self.outputs[0]!r} has the shape {list(out.shape)}",
+            "Put the output with one score per class, [samples, classes], first.",
+        )
 
 
-def fixed_batch(schema: SchemaFacts) -> int | None:
+def fixed_batch(schema: Schema) -> int | None:
     """Return how many samples the model takes at once, None if any number."""
     fixed = {tensor.shape[0] for tensor in schema.inputs if tensor.shape} - {-1}
     return max(fixed) if fixed else None
@@ -109,13 +125,9 @@ def scores_of(loaded: Loaded, data: Dataset) -> NDArray[Any]:
         DatasetError: The first output is not one row of numbers per sample.
         BuildError: The model fails.
     """
-    scores = loaded.run_all(data)[loaded.outputs[0]]
+    scores = loaded.run_all(data)
     if scores.ndim != 2 or scores.shape[1] < 2 or scores.dtype.kind not in "fiu":  # noqa: PLR2004
-        raise DatasetError(
-            f"{loaded.name} cannot be scored as a classifier: its first output "
-            f"{loaded.outputs[0]!r} has the shape {list(scores.shape)}",
-            "Put the output with one score per class, [samples, classes], first.",
-        )
+        raise loaded.not_a_classifier(scores)
     return scores
 
 

@@ -1,5 +1,6 @@
 """Walks an ONNX file: every graph, node and tensor in it, however deep they hide."""
 
+import heapq
 from collections.abc import Iterable, Iterator
 
 from onnx import (
@@ -96,6 +97,58 @@ def count_nodes(model: ModelProto) -> int:
         return sizes[key]
 
     return total(model.graph.node, ())
+
+
+def sort_nodes(graph: GraphProto) -> None:
+    """Put every node behind those it needs, and otherwise keep the order.
+
+    The format asks for it; ONNX Runtime does not, and its fp16 converter does not do it.
+
+    Raises:
+        NotOnnxError: The nodes form a cycle.
+    """
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    needs = [
+        {
+            makers[name]
+            for inner in walk_nodes([node])
+            for name in inner.input
+            if name in makers
+        }
+        - {index}
+        for index, node in enumerate(graph.node)
+    ]
+    followers: list[list[int]] = [[] for _ in graph.node]
+    for index, needed in enumerate(needs):
+        for before in needed:
+            followers[before].append(index)
+    missing = [len(needed) for needed in needs]
+    ready = [index for index, count in enumerate(missing) if count == 0]
+    order: list[int] = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(index)
+        for follower in followers[index]:
+            missing[follower] -= 1
+            if missing[follower] == 0:
+                heapq.heappush(ready, follower)
+    if len(order) != len(graph.node):
+        raise NotOnnxError("the nodes of the model form a cycle", "Export it again.")
+    nodes = [graph.node[index] for index in order]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def drop_unused_domains(model: ModelProto) -> None:
+    """Import only the domains that are used: a device may not know the others.
+
+    ONNX Runtime's optimizer imports every domain that it knows.
+    """
+    bodies = [model.graph.node, *(function.node for function in model.functions)]
+    used = {domain_of(node.domain) for nodes in bodies for node in walk_nodes(nodes)}
+    kept = [i for i in model.opset_import if domain_of(i.domain) in used | {""}]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
 
 
 def _graphs_of(attribute: AttributeProto) -> Iterator[GraphProto]:

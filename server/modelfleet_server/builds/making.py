@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from modelfleet_manifests.release import Schema
 from modelfleet_server.builds import door, evaluate, golden, steps
 from modelfleet_server.builds.datasets import Dataset, read_dataset
 from modelfleet_server.builds.domain import (
@@ -15,9 +16,8 @@ from modelfleet_server.builds.domain import (
     Built,
     BuiltFile,
     Progress,
-    SchemaFacts,
 )
-from modelfleet_server.builds.errors import BuildError
+from modelfleet_server.builds.errors import BuildError, ModelError
 from modelfleet_server.builds.recipes import (
     ACCURACY_BUDGET,
     FASTER,
@@ -28,6 +28,7 @@ from modelfleet_server.builds.recipes import (
 )
 
 CALIBRATION_BATCH = 16
+RANGE_SAMPLES = 128
 MODEL, GOLDEN = "model.onnx", "golden.npz"
 Tell = Callable[[Progress], None]
 
@@ -55,7 +56,7 @@ class Material(NamedTuple):
     """What a build starts from; `scores` are the master's on the evaluation set."""
 
     master: Path
-    schema: SchemaFacts
+    schema: Schema
     evaluation: Dataset
     calibration: Dataset | None
     scores: NDArray[Any]
@@ -130,11 +131,26 @@ def _try(material: Material, recipe: Recipe, folder: Path) -> Trial:
     """Build, load and run a variant: only then it is one."""
     path = folder / f"{recipe.precision}.onnx"
     batch = evaluate.fixed_batch(material.schema) or CALIBRATION_BATCH
+    if recipe.precision == "fp16":
+        samples = material.evaluation.take(slice(0, RANGE_SAMPLES // batch * batch))
+        steps.check_half_range(material.master, samples.batches(batch), path)
     steps.build(material.master, recipe, material.calibration, path, batch=batch)
     name = f"the {recipe.precision} variant"
+    _check_door(path, name)
     loaded = evaluate.Loaded(path, material.schema, name)
     scores = evaluate.scores_of(loaded, material.evaluation)
     return Trial(recipe, path, loaded, scores.argmax(axis=1))
+
+
+def _check_door(path: Path, name: str) -> None:
+    """What goes to devices is as strictly ONNX as what came in."""
+    try:
+        door.check(path)
+    except ModelError as error:
+        raise BuildError(
+            f"{name} is not what a device may load: {error.what}",
+            "This is a defect of the recipe; build another profile.",
+        ) from error
 
 
 def _measure(material: Material, trials: list[Trial]) -> list[Candidate]:

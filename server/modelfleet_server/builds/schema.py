@@ -3,7 +3,7 @@
 import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
-from modelfleet_server.builds.domain import SchemaFacts, TensorFacts
+from modelfleet_manifests.release import Schema, Tensor
 from modelfleet_server.builds.errors import SchemaError
 
 DATATYPES: dict[int, str] = {
@@ -26,7 +26,7 @@ MAX_RANK = 16
 MAX_NAME = 200
 
 
-def read_schema(model: ModelProto, name: str) -> SchemaFacts:
+def read_schema(model: ModelProto, name: str) -> Schema:
     """Return the schema of a model that was checked; `name` is its file, for errors.
 
     Raises:
@@ -42,7 +42,7 @@ def read_schema(model: ModelProto, name: str) -> SchemaFacts:
                 f"{name} has {len(values)} {kind}, 1 to {MAX_TENSORS} are allowed",
                 "Export the model with the inputs and outputs that devices use.",
             )
-    return SchemaFacts(
+    return Schema(
         inputs=[_tensor(value, "input", name) for value in inputs],
         outputs=[_tensor(value, "output", name) for value in outputs],
     )
@@ -55,7 +55,7 @@ def _with_shapes(model: ModelProto) -> list[ValueInfoProto]:
     return list(onnx.shape_inference.infer_shapes(model).graph.output)
 
 
-def _tensor(value: ValueInfoProto, kind: str, name: str) -> TensorFacts:
+def _tensor(value: ValueInfoProto, kind: str, name: str) -> Tensor:
     tensor = value.type.tensor_type
     hint = "Export the model with tensors of numbers, truth values or text."
     if not value.type.HasField("tensor_type") or tensor.elem_type not in DATATYPES:
@@ -71,4 +71,4 @@ def _tensor(value: ValueInfoProto, kind: str, name: str) -> TensorFacts:
             "Export the model with the rank of every input and output.",
         )
     shape = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]
-    return TensorFacts(name=value.name, datatype=DATATYPES[tensor.elem_type], shape=shape)
+    return Tensor(name=value.name, datatype=DATATYPES[tensor.elem_type], shape=shape)

@@ -9,6 +9,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 from modelfleet_server.audit.service import record
 from modelfleet_server.builds.domain import (
     MAX_ATTEMPTS,
+    OPEN,
     Built,
     Event,
     Progress,
@@ -18,6 +19,8 @@ from modelfleet_server.builds.domain import (
 from modelfleet_server.builds.errors import BuildNotFoundError, LostError
 from modelfleet_server.builds.recipes import plan_for
 from modelfleet_server.builds.tables import Build
+from modelfleet_server.catalog import service as catalog
+from modelfleet_server.catalog.domain import State as VersionState
 from modelfleet_server.kit.access import system
 from modelfleet_server.kit.errors import AppError
 from modelfleet_server.kit.ids import new_id
@@ -119,10 +122,11 @@ def note_progress(session: Session, build_id: str, progress: Progress) -> None:
 
 
 def finish(session: Session, build_id: str, built: Built, *, at_ms: int) -> Build:
-    """Note what a running build made.
+    """Note what a running build made; the last one of a version ends its building.
 
     Raises:
         MoveError: It is not running.
+        AppError: The catalog does not take the version as built.
     """
     build = get_build(session, build_id)
     build.state = after(build.state, Event.FINISH)
@@ -131,11 +135,12 @@ def finish(session: Session, build_id: str, built: Built, *, at_ms: int) -> Buil
     session.add(build)
     detail = {"profile": build.profile, "precision": built.precision, "why": built.why}
     record(session, WORKER, "build.done", build.version_id, detail, at_ms=at_ms)
+    _end_version(session, build.version_id, at_ms)
     return build
 
 
 def fail(session: Session, build_id: str, error: AppError, *, at_ms: int) -> Build:
-    """Note why a build made nothing.
+    """Note why a build made nothing; the last one of a version ends its building.
 
     Raises:
         MoveError: It is neither running nor interrupted.
@@ -147,6 +152,7 @@ def fail(session: Session, build_id: str, error: AppError, *, at_ms: int) -> Bui
     session.add(build)
     detail = {"profile": build.profile, "code": error.code, "reason": error.what}
     record(session, WORKER, "build.failed", build.version_id, detail, at_ms=at_ms)
+    _end_version(session, build.version_id, at_ms)
     return build
 
 
@@ -179,7 +185,7 @@ def recover(session: Session, *, at_ms: int) -> list[Build]:
 
 
 def retry(session: Session, build_id: str, *, actor: str, at_ms: int) -> Build:
-    """Queue a failed build again.
+    """Queue a failed build again; its version is then being built again.
 
     Raises:
         BuildNotFoundError: There is none of this id.
@@ -193,7 +199,27 @@ def retry(session: Session, build_id: str, *, actor: str, at_ms: int) -> Build:
     session.add(build)
     detail = {"profile": build.profile}
     record(session, actor, "build.retried", build.version_id, detail, at_ms=at_ms)
+    version = catalog.get_version(session, build.version_id)
+    if version.state is VersionState.FAILED:
+        catalog.retry_building(session, version.id, actor=actor, now_ms=at_ms)
     return build
+
+
+def _end_version(session: Session, version_id: str, at_ms: int) -> None:
+    """Tell the catalog what became of a version once none of its builds is open.
+
+    Not before: a version that failed takes no variants any more.
+    """
+    session.flush()
+    builds = list_builds(session, version_id)
+    if any(build.state in OPEN for build in builds):
+        return
+    failed = [build for build in builds if build.state is State.FAILED]
+    if failed:
+        why = "; ".join(f"{build.profile}: {build.reason}" for build in failed)
+        catalog.fail_building(session, version_id, why, now_ms=at_ms)
+    else:
+        catalog.finish_building(session, version_id, now_ms=at_ms)
 
 
 def _waiting() -> SelectOfScalar[Build]:

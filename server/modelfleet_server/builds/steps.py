@@ -13,14 +13,17 @@ from onnxruntime.quantization import (
     QuantType,
     quantize_static,
 )
+from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from modelfleet_server.builds.datasets import Arrays, Dataset
 from modelfleet_server.builds.errors import BuildError
-from modelfleet_server.builds.graph import domain_of
+from modelfleet_server.builds.graph import domain_of, drop_unused_domains, sort_nodes
 from modelfleet_server.builds.recipes import QUANTIZED, SAMPLES, Recipe, Tools
 
+HALF_MAX = 65504
+"""The largest fp16."""
 TOOLS = ("numpy", "onnx", "onnxruntime")
 
 
@@ -57,6 +60,7 @@ def build(
         model = onnx.load(master)
     if recipe.precision == "fp16":
         model = _halve(model)
+        sort_nodes(model.graph)
     if recipe.precision == "int8":
         if calibration is None:
             raise BuildError(
@@ -64,6 +68,7 @@ def build(
                 "Publish with --calibration FILE.npz (inputs as in the evaluation set).",
             )
         model = _quantize(model, recipe, calibration, out, batch)
+    drop_unused_domains(model)
     _lower_ir(model)
     onnx.save(model, out)
 
@@ -91,6 +96,44 @@ def _halve(model: ModelProto) -> ModelProto:
             f"fp16 conversion failed: {_first(error)}", "Build another profile."
         ) from error
     return halved
+
+
+def check_half_range(master: Path, samples: Iterator[Arrays], scratch: Path) -> None:
+    """Check that no tensor of the master leaves the range of fp16.
+
+    Running the fp16 variant here would not show it: a CPU computes it in 32 bits.
+
+    Args:
+        master: The full-precision model.
+        samples: Batches that it is run on.
+        scratch: A file to write to; removed.
+
+    Raises:
+        BuildError: One does; it names the tensor.
+    """
+    try:
+        calibrator = create_calibrator(
+            master, None, str(scratch), calibrate_method=CalibrationMethod.MinMax
+        )
+        calibrator.collect_data(_Reader(samples))
+        ranges = {
+            name: max(abs(float(edge.item())) for edge in data.range_value)
+            for name, data in calibrator.compute_data().data.items()
+        }
+    except Exception as error:
+        raise BuildError(
+            f"the range of its tensors could not be measured: {_first(error)}",
+            "Build another profile.",
+        ) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+    name = max(ranges, key=lambda key: ranges[key], default="")
+    if name and ranges[name] > HALF_MAX:
+        raise BuildError(
+            f"fp16 would overflow: the tensor {name!r} reaches {ranges[name]:.0f}, and "
+            f"fp16 ends at {HALF_MAX}",
+            "Train with smaller activations, or build another profile.",
+        )
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types

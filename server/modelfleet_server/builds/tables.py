@@ -30,7 +30,7 @@ class Build(SQLModel, table=True):
     __table_args__: ClassVar[Any] = (UniqueConstraint("version_id", "profile"),)
 
     id: str = Field(primary_key=True, max_length=32)
-    version_id: str = Field(max_length=32, index=True)
+    version_id: str = Field(max_length=32, foreign_key="model_version.id", index=True)
     profile: str = Field(max_length=63)
     state: State = Field(sa_type=words(State), index=True)
     attempts: int = 0

@@ -10,16 +10,18 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from sqlmodel import Session
 
+from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.release import File, Golden, Variant
 from modelfleet_server.blobs.service import Blob, BlobStore, keep
 from modelfleet_server.builds import children, service
 from modelfleet_server.builds.domain import BuildJob, Built, Progress
-from modelfleet_server.builds.errors import ChildError
+from modelfleet_server.builds.errors import BuildError, ChildError
 from modelfleet_server.builds.tables import Build
+from modelfleet_server.catalog import service as catalog
 from modelfleet_server.kit.clock import Clock, now_ms
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.errors import AppError, UnavailableError
@@ -29,34 +31,6 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.25
 """How soon a queued build is seen, whichever process queued it; one indexed read."""
 STOP_S = 10.0
-
-
-class Material(NamedTuple):
-    """The blobs that a version is built from: their digests."""
-
-    master: str
-    evaluation: str
-    calibration: str | None
-
-
-class Catalog(Protocol):
-    """What a worker needs of the catalog; each call is within the given transaction."""
-
-    def get_material(self, session: Session, version_id: str) -> Material:
-        """Return what the version is built from.
-
-        Raises:
-            AppError: There is no such version, or it has no evaluation set.
-        """
-
-    def add_variant(
-        self, session: Session, version_id: str, variant: Variant, *, at_ms: int
-    ) -> None:
-        """Add a variant to the version, in place of an older one for the profile.
-
-        Raises:
-            AppError: The version takes no more variants.
-        """
 
 
 OnFinished = Callable[[Session, str], None]
@@ -69,13 +43,11 @@ class Stores(NamedTuple):
     Attributes:
         database: Where builds are.
         blobs: Where masters come from and variants go.
-        catalog: Versions and their variants.
         scratch: A directory for the children, emptied after each.
     """
 
     database: Database
     blobs: BlobStore
-    catalog: Catalog
     scratch: Path
 
 
@@ -86,8 +58,8 @@ class Worker:
 
     Args:
         stores: What it reads from and writes to.
-        on_finished: What follows when the last variant of a version is there. If it
-            raises `AppError`, that build is failed with this reason.
+        on_finished: What else follows when the catalog has taken a version as built. If
+            it raises `AppError`, the last build is failed with this reason.
         children: How many builds run at once.
         clock: Unix milliseconds.
     """
@@ -100,7 +72,7 @@ class Worker:
         children: int = 1,
         clock: Clock = now_ms,
     ) -> None:
-        self._database, self._blobs, self._catalog, self._scratch = stores
+        self._database, self._blobs, self._scratch = stores
         self._on_finished = on_finished
         self._clock = clock
         self._stop = threading.Event()
@@ -151,6 +123,10 @@ class Worker:
                 service.put_back(session, build.id)
         except AppError as error:
             self._fail(build, error)
+        except ManifestError as error:
+            self._fail(
+                build, BuildError(f"{error.what} {error.why}", "Change the version.")
+            )
         except Exception as error:
             log.exception("build %s of %s", build.profile, build.version_id)
             self._fail(build, _defect(error))
@@ -163,7 +139,7 @@ class Worker:
 
     def _build(self, build: Build) -> None:
         with self._database.read() as session:
-            material = self._catalog.get_material(session, build.version_id)
+            material = catalog.get_material(session, build.version_id)
         master = self._blobs.get(material.master)
         job = BuildJob(
             master=str(self._blobs.path_of(master.digest)),
@@ -194,7 +170,7 @@ class Worker:
         with self._database.write() as session:
             for blob in kept:
                 keep(session, blob, at_ms=now)
-            self._catalog.add_variant(session, build.version_id, variant, at_ms=now)
+            catalog.add_variant(session, build.version_id, variant, at_ms=now)
             service.finish(session, build.id, built, at_ms=now)
             if service.all_done(session, build.version_id):
                 self._on_finished(session, build.version_id)

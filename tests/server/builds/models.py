@@ -69,3 +69,38 @@ def write_set(path: Path, samples: int = 60, seed: int = 3, **extra: np.ndarray)
 
 def load(path: Path) -> ModelProto:
     return onnx.load(path)
+
+
+def endless() -> ModelProto:
+    """A model that passes every static check and never gives an answer."""
+    flag = helper.make_tensor_value_info("go", TensorProto.BOOL, [])
+    value = helper.make_tensor_value_info("v", TensorProto.FLOAT, ["n", 4])
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Identity", ["v"], ["same"]),
+        ],
+        "body",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []), flag, value],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("same", TensorProto.FLOAT, ["n", 4]),
+        ],
+    )
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+    return dense(
+        helper.make_node("Constant", [], ["true"], value=yes),
+        helper.make_node("Loop", ["", "true", "x"], ["h"], body=body),
+    )
+
+
+def greedy(gigabytes: int) -> ModelProto:
+    """A model of a few bytes that wants so much memory when it runs."""
+    zero = helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0])
+    shape = helper.make_tensor("s", TensorProto.INT64, [1], [gigabytes << 28])
+    return dense(
+        helper.make_node("Constant", [], ["shape"], value=shape),
+        helper.make_node("ConstantOfShape", ["shape"], ["much"], value=zero),
+        helper.make_node("ReduceSum", ["much"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["x", "sum"], ["h"]),
+    )

@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 from onnx.external_data_helper import set_external_data
+from tests.server.builds.models import (
+    dense,
+    digits,
+    save,
+    weight_bytes,
+    with_external_weights,
+)
 
+from modelfleet_manifests.release import Tensor
 from modelfleet_server.builds import door
-from modelfleet_server.builds.domain import TensorFacts
 from modelfleet_server.builds.errors import (
     ExternalDataError,
     ModelError,
@@ -19,13 +26,6 @@ from modelfleet_server.builds.errors import (
     OperatorError,
     OpsetError,
     SchemaError,
-)
-from tests.server.builds.models import (
-    dense,
-    digits,
-    save,
-    weight_bytes,
-    with_external_weights,
 )
 
 
@@ -49,12 +49,8 @@ Refused = Callable[[Path, type[ModelError]], str]
 
 def test_the_demo_model_comes_in_with_its_schema() -> None:
     facts = door.check(digits())
-    assert facts.schema.inputs == [
-        TensorFacts(name="x", datatype="FP32", shape=[-1, 1, 8, 8])
-    ]
-    assert facts.schema.outputs == [
-        TensorFacts(name="logits", datatype="FP32", shape=[-1, 10])
-    ]
+    assert facts.schema.inputs == [Tensor(name="x", datatype="FP32", shape=[-1, 1, 8, 8])]
+    assert facts.schema.outputs == [Tensor(name="logits", datatype="FP32", shape=[-1, 10])]
     assert (facts.opset, facts.external) == (17, [])
     assert facts.operators == ["Conv", "Flatten", "Gemm", "MaxPool", "Relu"]
     assert facts.parameters == 81402
@@ -275,3 +271,20 @@ def test_a_type_that_devices_cannot_exchange_is_refused(
     model = dense(helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT))
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.BFLOAT16
     assert "'x'" in refused(save(model, tmp_path / "model.onnx"), SchemaError)
+
+
+def test_a_damaged_model_is_refused_or_still_a_model(tmp_path: Path) -> None:
+    """Whatever byte is hit, the door answers with facts or with one of its own errors."""
+    data = save(dense(), tmp_path / "good.onnx").read_bytes()
+    path = tmp_path / "damaged.onnx"
+    outcomes = set()
+    for position in range(len(data)):
+        path.write_bytes(
+            data[:position] + bytes([data[position] ^ 0x15]) + data[position + 1 :]
+        )
+        try:
+            door.check(path)
+            outcomes.add("facts")
+        except ModelError as error:
+            outcomes.add(error.code)
+    assert {"not-onnx", "facts"} <= outcomes

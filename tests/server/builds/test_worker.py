@@ -1,0 +1,317 @@
+"""Builds are worked off, fail with a reason, and outlive the server that ran them."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlmodel import Session, select
+from tests.server.builds.models import (
+    CALIBRATION,
+    EVALUATION,
+    digits,
+    endless,
+    save,
+    write_set,
+)
+from tests.support.waiting import eventually
+
+from modelfleet_manifests.release import Schema, Tensor
+from modelfleet_server.audit.tables import AuditEntry
+from modelfleet_server.blobs.service import BlobStore
+from modelfleet_server.blobs.tables import StoredBlob
+from modelfleet_server.builds import service
+from modelfleet_server.builds.domain import MAX_ATTEMPTS, State
+from modelfleet_server.builds.errors import (
+    BuildNotFoundError,
+    MoveError,
+    UnknownProfileError,
+)
+from modelfleet_server.builds.tables import Build
+from modelfleet_server.builds.worker import Stores, Worker
+from modelfleet_server.catalog import service as catalog
+from modelfleet_server.catalog.domain import State as VersionState
+from modelfleet_server.catalog.tables import ModelVersion
+from modelfleet_server.kit.db import Database
+from modelfleet_server.kit.errors import ConflictError
+
+LINEAGE = {
+    "code": "c" * 64,
+    "data": "d" * 64,
+    "environment": "e" * 64,
+    "hyperparameters": {},
+}
+SCHEMA = Schema(
+    inputs=[Tensor(name="x", datatype="FP32", shape=[-1, 1, 8, 8])],
+    outputs=[Tensor(name="logits", datatype="FP32", shape=[-1, 10])],
+)
+
+
+class Desk:
+    """Makes versions and queues their builds, as the API does."""
+
+    def __init__(self, database: Database, blobs: BlobStore, folder: Path) -> None:
+        self.database, self.blobs, self.folder = database, blobs, folder
+        self.numbers = itertools.count(1)
+
+    def publish(
+        self,
+        *profiles: str,
+        master: Path | None = None,
+        evaluation: Path = EVALUATION,
+        calibration: Path | None = CALIBRATION,
+        at_ms: int = 1,
+    ) -> str:
+        """Return the id of a new version."""
+        new = catalog.NewVersion(
+            model="demo/digits",
+            version=f"1.0.{next(self.numbers)}",
+            master=self.blobs.put(master or digits()).digest,
+            evaluation=self.blobs.put(evaluation).digest,
+            calibration=self.blobs.put(calibration).digest if calibration else None,
+            lineage=LINEAGE,
+            schema=SCHEMA,
+            profiles=profiles,
+        )
+        with self.database.write() as session:
+            version = catalog.create_version(
+                session, self.blobs, new, actor="user:ada", now_ms=at_ms
+            )
+            service.queue(session, version.id, profiles, actor="user:ada", at_ms=at_ms)
+            return version.id
+
+    def publish_endless(self) -> str:
+        """A version whose build never ends by itself."""
+        return self.publish(
+            "generic",
+            master=save(endless(), self.folder / "endless.onnx"),
+            evaluation=write_set(self.folder / "samples.npz"),
+            calibration=None,
+        )
+
+    def publish_misfit(self, *profiles: str) -> str:
+        """A version whose evaluation set does not fit its master."""
+        samples = write_set(self.folder / "misfit.npz")
+        return self.publish(*profiles, evaluation=samples)
+
+
+@pytest.fixture
+def desk(database: Database, blobs: BlobStore, tmp_path: Path) -> Desk:
+    return Desk(database, blobs, tmp_path)
+
+
+@pytest.fixture
+def stores(database: Database, blobs: BlobStore, tmp_path: Path) -> Stores:
+    return Stores(database, blobs, tmp_path / "builds")
+
+
+@pytest.fixture
+def finished() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def worker(stores: Stores, finished: list[str]) -> Iterator[Worker]:
+    worker = Worker(stores, lambda _session, version: finished.append(version))
+    yield worker
+    worker.stop()
+
+
+def states(database: Database) -> dict[str, State]:
+    with database.read() as session:
+        return {build.profile: build.state for build in session.exec(select(Build))}
+
+
+def the_build(database: Database) -> Build:
+    with database.read() as session:
+        return session.exec(select(Build)).one()
+
+
+def actions(database: Database) -> list[str]:
+    with database.read() as session:
+        return [entry.action for entry in session.exec(select(AuditEntry))]
+
+
+def version_of(database: Database, version_id: str) -> ModelVersion:
+    with database.read() as session:
+        return catalog.get_version(session, version_id)
+
+
+def until(database: Database, state: State) -> None:
+    eventually(lambda: state in states(database).values(), f"a build is {state}")
+
+
+def test_builds_are_worked_off_and_the_version_is_built(
+    database: Database, blobs: BlobStore, desk: Desk, worker: Worker, finished: list[str]
+) -> None:
+    version = desk.publish("jetson-orin-trt", "arm64")
+    worker.start()
+    eventually(lambda: finished, "the hook is called")
+    assert finished == [version]
+    assert set(states(database).values()) == {State.DONE}
+    assert version_of(database, version).state is VersionState.BUILT
+    assert actions(database)[1:] == [
+        "builds.queued",
+        "build.done",
+        "build.done",
+        "version.moved",
+    ]
+    with database.read() as session:
+        variants = {one.profile: one for one in catalog.variants_of(session, version)}
+        for variant in variants.values():
+            for file in (variant.files[0], variant.golden.file):
+                assert session.get(StoredBlob, file.digest)
+                assert blobs.get(file.digest).length == file.length
+    assert variants["arm64"].calibration == blobs.put(CALIBRATION).digest
+    assert variants["jetson-orin-trt"].calibration == ""
+
+
+def test_a_finished_build_shows_what_it_made(
+    database: Database, desk: Desk, worker: Worker, stores: Stores
+) -> None:
+    desk.publish("generic")
+    worker.start()
+    until(database, State.DONE)
+    build = the_build(database)
+    built = service.read_built(build)
+    assert built is not None
+    assert built.precision == "fp32"
+    assert (build.step, build.done) == ("done", build.of)
+    assert build.attempts == 1
+    assert not list(stores.scratch.iterdir())
+
+
+def test_a_version_fails_once_all_its_builds_have_ended(
+    database: Database, desk: Desk, worker: Worker, finished: list[str]
+) -> None:
+    version = desk.publish_misfit("generic", "arm64")
+    worker.start()
+    eventually(
+        lambda: version_of(database, version).state is VersionState.FAILED, "it failed"
+    )
+    assert set(states(database).values()) == {State.FAILED}
+    reason = version_of(database, version).reason
+    assert reason.startswith("arm64: the array 'x' of the evaluation set is float32")
+    assert "generic: " in reason
+    assert finished == []
+
+
+def test_a_failed_build_says_why_and_can_be_tried_again(
+    database: Database, desk: Desk, worker: Worker
+) -> None:
+    version = desk.publish_misfit("generic")
+    worker.start()
+    until(database, State.FAILED)
+    worker.stop()
+    build = the_build(database)
+    assert build.code == "data-set-refused"
+    assert build.hint
+    with database.write() as session:
+        again = service.retry(session, build.id, actor="user:ada", at_ms=5)
+        assert (again.state, again.reason, again.attempts) == (State.QUEUED, "", 0)
+        with pytest.raises(MoveError):
+            service.retry(session, build.id, actor="user:ada", at_ms=5)
+    assert version_of(database, version).state is VersionState.BUILDING
+
+
+def test_a_hook_that_refuses_fails_the_build_and_leaves_nothing_half_written(
+    database: Database, desk: Desk, stores: Stores
+) -> None:
+    def refuse(_session: Session, _version: str) -> None:
+        raise ConflictError("the release cannot be proposed", "Ask an approver.")
+
+    worker = Worker(stores, refuse)
+    version = desk.publish("generic")
+    worker.start()
+    until(database, State.FAILED)
+    worker.stop()
+    assert the_build(database).reason == "the release cannot be proposed"
+    assert version_of(database, version).state is VersionState.FAILED
+    with database.read() as session:
+        assert not catalog.variants_of(session, version)
+
+
+def test_a_stopped_worker_puts_its_build_back_and_the_next_runs_it(
+    database: Database, desk: Desk, stores: Stores, finished: list[str]
+) -> None:
+    desk.publish_endless()
+    first = Worker(stores, lambda _session, version: finished.append(version))
+    first.start()
+    eventually(lambda: the_build(database).of > 0, "the child runs")
+    first.stop()
+    build = the_build(database)
+    assert (build.state, build.attempts) == (State.INTERRUPTED, 0)
+    assert not list(stores.scratch.iterdir())
+
+    second = Worker(stores, lambda _session, version: finished.append(version))
+    second.start()
+    until(database, State.RUNNING)
+    second.stop()
+    assert states(database) == {"generic": State.INTERRUPTED}
+
+
+def leave_running(database: Database, *, attempts: int) -> None:
+    """What the database of a server that was killed looks like."""
+    with database.write() as session:
+        build = service.claim(session, at_ms=2)
+        assert build is not None
+        build.attempts = attempts
+
+
+def test_a_restart_runs_what_a_killed_server_left_running(
+    database: Database, desk: Desk, worker: Worker, finished: list[str]
+) -> None:
+    desk.publish("generic")
+    leave_running(database, attempts=1)
+    worker.start()
+    eventually(lambda: finished, "the build runs again")
+    assert the_build(database).attempts == 2
+
+
+def test_a_build_that_takes_the_server_with_it_is_given_up(
+    database: Database, desk: Desk, worker: Worker
+) -> None:
+    desk.publish("generic")
+    leave_running(database, attempts=MAX_ATTEMPTS)
+    worker.start()
+    until(database, State.FAILED)
+    assert the_build(database).code == "build-lost"
+
+
+def test_a_queued_build_is_not_queued_twice(database: Database, desk: Desk) -> None:
+    version = desk.publish("generic", "arm64")
+    with database.write() as session:
+        before = {build.profile: build.id for build in session.exec(select(Build))}
+        wanted = ["arm64", "armv7", "arm64"]
+        builds = service.queue(session, version, wanted, actor="user:ada", at_ms=2)
+    assert [build.profile for build in builds] == ["arm64", "armv7"]
+    assert builds[0].id == before["arm64"]
+    assert len(states(database)) == 3
+
+
+def test_an_unknown_profile_queues_nothing(database: Database, desk: Desk) -> None:
+    with pytest.raises(UnknownProfileError, match="abacus"):
+        desk.publish("generic", "abacus")
+    assert states(database) == {}
+
+
+def test_the_longest_waiting_build_runs_first(database: Database, desk: Desk) -> None:
+    for at_ms, profile in ((5, "arm64"), (3, "generic"), (4, "armv7")):
+        desk.publish(profile, at_ms=at_ms)
+    order = []
+    for _ in range(3):
+        with database.write() as session:
+            build = service.claim(session, at_ms=9)
+            assert build is not None
+            order.append(build.profile)
+    assert order == ["generic", "armv7", "arm64"]
+    with database.write() as session:
+        assert service.claim(session, at_ms=9) is None
+
+
+@pytest.mark.parametrize("act", [service.get_build, service.put_back])
+def test_a_build_that_is_not_there_is_named(
+    database: Database, act: Callable[[Session, str], Build]
+) -> None:
+    with database.write() as session, pytest.raises(BuildNotFoundError, match="nobody"):
+        act(session, "nobody")
