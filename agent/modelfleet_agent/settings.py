@@ -19,6 +19,7 @@ class RuntimeSettings:
         body_mb: Largest request body, in MiB.
         memory_mb: Address space of the child in MiB; None leaves it open.
         nice: Niceness of the child.
+        request_s: Longest that one run of a model may take, in seconds.
         remembered: Answers that still wait for a label.
     """
 
@@ -31,6 +32,7 @@ class RuntimeSettings:
     body_mb: int = 64
     memory_mb: int | None = None
     nice: int = 0
+    request_s: float = 30.0
     remembered: int = 4096
 
 

@@ -24,7 +24,7 @@ from modelfleet_agent.settings import RuntimeSettings
 async def serve(channel: socket.socket, settings: RuntimeSettings) -> None:
     """Serve until the supervisor says stop."""
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-    serving = Serving()
+    serving = Serving(request_s=settings.request_s)
     answers = Answers(settings.remembered)
     protocol = Protocol(serving, answers, version=onnxruntime.__version__)
     server = Server(protocol.answer, settings, serving.reject)

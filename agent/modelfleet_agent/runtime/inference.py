@@ -84,7 +84,7 @@ def infer(
     except RequestError as error:
         return failure(error.status, error.what)
     try:
-        return _run(resident, answers, wish, tail)
+        return _run(serving, resident, answers, wish, tail)
     except TensorError as error:
         return failure(HTTPStatus.BAD_REQUEST, str(error))
     finally:
@@ -92,14 +92,19 @@ def infer(
 
 
 def _run(
-    resident: Resident, answers: Answers, wish: InferRequest, tail: memoryview
+    serving: Serving,
+    resident: Resident,
+    answers: Answers,
+    wish: InferRequest,
+    tail: memoryview,
 ) -> Response:
     began = monotonic_us()
     session = resident.session
     outputs = _wanted(session.outputs, wish)
     feeds = decode_inputs(wish.inputs, tail, session.inputs)
     try:
-        arrays = session.run(feeds, [spec.name for spec, _ in outputs])
+        with serving.watchdog.watching() as options:
+            arrays = session.run(feeds, [spec.name for spec, _ in outputs], options)
     except Exception as error:
         if type(error).__name__ == "InvalidArgument":  # such as two shapes that disagree
             raise TensorError(

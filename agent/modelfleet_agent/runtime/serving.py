@@ -10,14 +10,16 @@ from modelfleet_agent.runtime.messages import Activated, Loaded, Statistics, Ver
 from modelfleet_agent.runtime.reaper import Reaper
 from modelfleet_agent.runtime.session import Session
 from modelfleet_agent.runtime.slot import Resident, Slot
+from modelfleet_agent.runtime.watchdog import Watchdog
 from modelfleet_agent.store.record import Placed
 
 
 class Serving:
     """All slots of this process; safe in threads, loads come one at a time."""
 
-    def __init__(self) -> None:
-        """No slot holds anything."""
+    def __init__(self, *, request_s: float) -> None:
+        """No slot holds anything; a run may take `request_s` seconds."""
+        self.watchdog = Watchdog(request_s)
         self.slots: dict[str, Slot] = {}
         self.boot = secrets.token_hex(8)
         self.rejected = 0

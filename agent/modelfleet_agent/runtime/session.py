@@ -105,13 +105,18 @@ class Session:
         """A run is so short that handing it to a thread would cost more."""
         return 0 < self.warm_ms < QUICK_MS
 
-    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
-        """Run the model once.
+    def run(
+        self,
+        feeds: Mapping[str, Array],
+        outputs: Sequence[str],
+        options: Any = None,  # noqa: ANN401 - onnxruntime has no types
+    ) -> list[Array]:
+        """Run the model once, with `RunOptions` where it may have to be ended.
 
         Raises:
             Exception: Whatever ONNX Runtime raises.
         """
-        answers: list[Array] = self._ort.run(list(outputs), dict(feeds))
+        answers: list[Array] = self._ort.run(list(outputs), dict(feeds), options)
         return answers
 
     def warm(self) -> float:

@@ -262,6 +262,19 @@ def test_a_request_that_the_model_fails_on_is_counted_as_its_error(
     assert client.statistics().releases[0].errors == 1
 
 
+def test_a_request_that_the_model_never_answers_is_ended(
+    start: Start, store: Store
+) -> None:
+    client = start(RuntimeSettings(request_s=0.5, workers=1))
+    serve(client, models.release(store, models.endless()))
+    serve(client, models.good(store), "other")
+    status, content = Http(client).infer()
+    assert status == 500
+    assert "terminate" in content["error"]
+    assert client.statistics().releases[0].errors == 1
+    assert Http(client).get("/v2/models/other/ready")[0] == 200
+
+
 def test_slots_are_apart(client: RuntimeClient, store: Store) -> None:
     one, two = models.good(store), models.good(store, 1.0, version="2.0.0")
     serve(client, one, "left")
