@@ -14,6 +14,7 @@ from modelfleet_agent.settings import RuntimeSettings
 from modelfleet_agent.store import Placed, Store
 
 SLOT = "linear"
+SLOTS = (SLOT, "left", "right")
 X = [1.0, 2.0, 3.0, 4.0]
 
 
@@ -43,9 +44,30 @@ def start(exits: "Exits") -> Iterator[Callable[[RuntimeSettings], RuntimeClient]
         client.stop()
 
 
+@pytest.fixture(scope="session")
+def relay() -> "Relay":
+    return Relay()
+
+
+@pytest.fixture(scope="session")
+def shared_client(relay: "Relay") -> Iterator[RuntimeClient]:
+    """One child for all tests that bring no settings: each start costs a good while."""
+    client = RuntimeClient(RuntimeSettings(), on_exit=relay)
+    yield client
+    client.stop()
+
+
 @pytest.fixture
-def client(start: Callable[[RuntimeSettings], RuntimeClient]) -> RuntimeClient:
-    return start(RuntimeSettings())
+def client(
+    shared_client: RuntimeClient, relay: "Relay", exits: "Exits"
+) -> Iterator[RuntimeClient]:
+    """A running child whose slots are empty."""
+    relay.exits = exits
+    shared_client.start()
+    yield shared_client
+    shared_client.start()
+    for slot in SLOTS:
+        shared_client.unload(slot)
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +75,16 @@ def _close_connections() -> Iterator[None]:
     yield
     while Http.opened:
         Http.opened.pop().connection.close()
+
+
+class Relay:
+    """Hands a death to the test that runs."""
+
+    exits: "Exits | None" = None
+
+    def __call__(self, ended: RuntimeExit) -> None:
+        if self.exits:
+            self.exits.add(ended)
 
 
 class Exits:
