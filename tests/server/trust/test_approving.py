@@ -1,0 +1,338 @@
+"""What an approver is shown, and what no approver can be made to sign."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlmodel import Session
+from tests.support.fleet import (
+    ACTOR,
+    NOW,
+    FleetUnderTest,
+    fetcher,
+    id_of,
+    make_release,
+)
+
+from modelfleet_manifests.canonical import canonical
+from modelfleet_manifests.digests import sha256
+from modelfleet_manifests.keys import PrivateKey
+from modelfleet_manifests.release import write_release
+from modelfleet_server.kit.errors import InvalidError
+from modelfleet_server.trust import approving, proposing
+from modelfleet_server.trust.approving import InForce, ProposalCopy
+from modelfleet_server.trust.changes import RefusedError
+from modelfleet_server.trust.domain import Kind
+
+Value = dict[str, Any]
+PATH = "m/demo/digits/1.0.0/release.json"
+
+
+@pytest.fixture
+def copy(session: Session, fleet: FleetUnderTest) -> ProposalCopy:
+    """The first release of a fleet, as an approver downloads it."""
+    proposal = proposing.propose_release(
+        session, make_release(), slots=["digits"], actor=ACTOR, now_ms=NOW
+    )
+    return fleet.copy_of(session, proposal)
+
+
+@pytest.fixture
+def held(session: Session, fleet: FleetUnderTest, copy: ProposalCopy) -> InForce:
+    return approving.fetch_in_force(fetcher(session), fleet.fleet, copy.roles)
+
+
+def _with(copy: ProposalCopy, role: str, change: Callable[[Value], object]) -> ProposalCopy:
+    value = json.loads(copy.roles[role])
+    change(value)
+    roles = {**copy.roles, role: canonical(value)}
+    return ProposalCopy(copy.id, copy.title, roles, copy.targets)
+
+
+def _refused(copy: ProposalCopy, held: InForce, fleet: FleetUnderTest, why: str) -> None:
+    with pytest.raises(RefusedError, match=why):
+        approving.describe(copy, held)
+    with pytest.raises(RefusedError, match=why):
+        approving.sign(copy, fleet.approver, held)
+
+
+def test_every_change_of_a_first_release_is_said(
+    copy: ProposalCopy, held: InForce, fleet: FleetUnderTest
+) -> None:
+    words = "\n".join(approving.describe(copy, held))
+    key = fleet.approver.by_role["namespaces"].public.fingerprint[:12]
+    for expected in (
+        "Lets the slot digits hold demo/digits",
+        f"Adds demo, signed by 1 of the keys {key}…",
+        "Adds demo/digits, signed by 1 of the keys",
+        f"Adds release demo/digits 1.0.0, id {id_of(make_release())}",
+        "variant x86-avx2-fp32 for x86-avx2: 9 bytes, accuracy 0.98, rebuilt",
+        "devices may return from it to: none",
+    ):
+        assert expected in words
+
+
+def test_an_approver_signs_every_role_with_the_key_of_that_role(
+    copy: ProposalCopy, held: InForce, fleet: FleetUnderTest
+) -> None:
+    signed = {one.role: one.key_id for one in approving.sign(copy, fleet.approver, held)}
+    keys = {role: key.public.key_id for role, key in fleet.approver.by_role.items()}
+    assert signed == {
+        "targets": keys["targets"],
+        "demo": keys["namespaces"],
+        "demo/digits": keys["namespaces"],
+    }
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_version_that_is_not_the_next_is_refused(
+    copy: ProposalCopy, held: InForce, fleet: FleetUnderTest, version: int
+) -> None:
+    forged = _with(copy, "targets", lambda value: value.update(version=version))
+    _refused(forged, held, fleet, "2 is next")
+
+
+def test_a_field_that_is_not_known_is_refused(
+    copy: ProposalCopy, held: InForce, fleet: FleetUnderTest
+) -> None:
+    for role in copy.roles:
+        forged = _with(copy, role, lambda value: value.update({"x-mirror": "http://e"}))
+        _refused(forged, held, fleet, "x-mirror")
+
+
+def test_other_bytes_than_those_listed_are_refused(
+    copy: ProposalCopy, held: InForce, fleet: FleetUnderTest
+) -> None:
+    other = write_release(make_release("1.0.0", rollback_to=["0.9.0"]))
+    for targets in ({PATH: other}, {}):
+        forged = ProposalCopy(copy.id, copy.title, copy.roles, targets)
+        _refused(forged, held, fleet, "are not those that demo/digits lists")
+
+
+def _list(data: bytes, path: str) -> Callable[[Value], object]:
+    entry = {"length": len(data), "hashes": {"sha256": sha256(data)}}
+    return lambda value: value["targets"].update({path: entry})
+
+
+def test_a_release_under_another_name_is_refused(
+    copy: ProposalCopy, held: InForce, fleet: FleetUnderTest
+) -> None:
+    path = "m/demo/digits/9.9.9/release.json"
+    for data, why in (
+        (write_release(make_release("9.9.8")), "is demo/digits 9.9.8"),
+        (write_release(make_release("9.9.9", model="demo/letters")), "is demo/letters"),
+        (b"{}", "is not a release"),
+    ):
+        changed = _with(copy, "demo/digits", _list(data, path))
+        forged = ProposalCopy(
+            copy.id, copy.title, changed.roles, {**copy.targets, path: data}
+        )
+        _refused(forged, held, fleet, why)
+
+
+def test_a_release_listed_by_another_role_than_its_models_is_refused(
+    copy: ProposalCopy, held: InForce, fleet: FleetUnderTest
+) -> None:
+    data = copy.targets[PATH]
+    for role in ("targets", "demo"):
+        forged = _with(copy, role, _list(data, PATH))
+        _refused(forged, held, fleet, f"in {role} is demo/digits")
+
+
+def test_a_signed_release_never_changes(session: Session, fleet: FleetUnderTest) -> None:
+    fleet.release(session)
+    proposal = proposing.propose_release(
+        session, make_release("1.1.0"), slots=["digits"], actor=ACTOR, now_ms=NOW
+    )
+    copy, held = fleet.copy_of(session, proposal), fleet.in_force(session, proposal)
+    forged = _with(copy, "demo/digits", _list(b"other", PATH))
+    _refused(forged, held, fleet, "what was signed never changes")
+    words = approving.describe(
+        _with(copy, "demo/digits", lambda value: value["targets"].pop(PATH)), held
+    )
+    assert f"REMOVES {PATH}." in words
+
+
+def _grant(name: str, paths: list[str]) -> Callable[[Value], object]:
+    def change(value: Value) -> None:
+        for role in value["delegations"]["roles"]:
+            if role["name"] == name:
+                role["paths"] = paths
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "paths"),
+    [
+        ("targets", "director", ["m/*/*/*/release.json"]),
+        ("targets", "time", ["*"]),
+        ("targets", "demo", ["m/*/*/*/release.json"]),
+        ("targets", "revocations", ["tombstone/*/*/*"]),
+        ("targets", "stops", []),
+        ("demo", "demo/digits", ["m/demo/*/*/release.json"]),
+    ],
+)
+def test_a_role_that_would_reach_beyond_its_paths_is_refused(
+    copy: ProposalCopy,
+    held: InForce,
+    fleet: FleetUnderTest,
+    role: str,
+    name: str,
+    paths: list[str],
+) -> None:
+    _refused(_with(copy, role, _grant(name, paths)), held, fleet, f"lets {name} sign")
+
+
+@pytest.mark.parametrize("name", ["d?mo", "*", "other/digits", "Demo", "[a-z]"])
+def test_a_role_with_a_wildcard_or_of_another_namespace_is_refused(
+    copy: ProposalCopy, held: InForce, fleet: FleetUnderTest, name: str
+) -> None:
+    def rename(value: Value) -> None:
+        value["delegations"]["roles"][-1].update(
+            name=name, paths=[f"m/{name}/*/release.json"]
+        )
+
+    for role in ("targets", "demo"):
+        _refused(_with(copy, role, rename), held, fleet, f"{role} delegates")
+
+
+def test_one_public_key_under_two_ids_is_refused(
+    copy: ProposalCopy, held: InForce, fleet: FleetUnderTest
+) -> None:
+    def double(value: Value) -> None:
+        keys = value["delegations"]["keys"]
+        role = value["delegations"]["roles"][-1]
+        keys["second-id"] = keys[role["keyids"][0]]
+        role.update(keyids=[*role["keyids"], "second-id"], threshold=2)
+
+    _refused(_with(copy, "targets", double), held, fleet, "named twice")
+
+
+def test_another_signer_and_a_lower_floor_are_shouted(
+    copy: ProposalCopy, held: InForce
+) -> None:
+    stranger = PrivateKey.generate().public
+
+    def replace(value: Value) -> None:
+        keys = value["delegations"]["keys"]
+        director = value["delegations"]["roles"]
+        role = next(one for one in director if one["name"] == "director")
+        keys[stranger.key_id] = {
+            "keytype": "ed25519",
+            "scheme": "ed25519",
+            "keyval": {"public": stranger.hex},
+        }
+        role["keyids"] = [stranger.key_id]
+        value["x-epoch"] = 2
+
+    words = "\n".join(approving.describe(_with(copy, "targets", replace), held))
+    assert (
+        f"CHANGES who signs director to 1 of the keys {stranger.fingerprint[:12]}" in words
+    )
+    assert "CHANGES the director's epoch to 2" in words
+    floor = _with(copy, "demo/digits", lambda value: value.update({"x-floor": "1.0.0"}))
+    assert "Raises the floor of demo/digits from none to 1.0.0." in approving.describe(
+        floor, held
+    )
+
+
+def test_a_list_that_drops_a_tombstone_is_refused(
+    session: Session, fleet: FleetUnderTest
+) -> None:
+    first, second = fleet.release(session), fleet.release(session, "1.1.0")
+    fleet.recall(session, id_of(first))
+    what = proposing.find_recalled(session, id_of(second))
+    proposal = proposing.propose_recall(
+        session, Kind.REVOCATION, what, "slow", actor=ACTOR, now_ms=NOW
+    )
+    copy, held = fleet.copy_of(session, proposal), fleet.in_force(session, proposal)
+    assert approving.describe(copy, held) == [
+        f"Blocks installing the release {id_of(second)}: slow"
+    ]
+    dropped = _with(
+        copy,
+        "revocations",
+        lambda value: value["targets"].pop(f"tombstone/block/release/{id_of(first)}"),
+    )
+    _refused(dropped, held, fleet, "stays recalled")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["tombstone/block/model/x", "tombstone/block/release/x", "m/demo/x/release.json"],
+)
+def test_what_is_no_tombstone_is_refused(
+    session: Session, fleet: FleetUnderTest, path: str
+) -> None:
+    what = proposing.find_recalled(session, id_of(fleet.release(session)))
+    proposal = proposing.propose_recall(
+        session, Kind.REVOCATION, what, "slow", actor=ACTOR, now_ms=NOW
+    )
+    copy, held = fleet.copy_of(session, proposal), fleet.in_force(session, proposal)
+    _refused(_with(copy, "revocations", _list(b"", path)), held, fleet, "no tombstone")
+
+
+def test_bytes_that_are_not_canonical_are_not_signed(
+    copy: ProposalCopy, held: InForce, fleet: FleetUnderTest
+) -> None:
+    payload = copy.roles["targets"]
+    for forged in (
+        payload.replace(b'"version":2', b'"version":2,"version":2'),
+        payload.replace(b'"version":2', b'"version": 2'),
+        payload.replace(b'"version":2', b'"version":2.0'),
+        payload.replace(b'"_type":"targets"', b'"_type":"snapshot"'),
+        b"",
+        b"[]",
+    ):
+        roles = {**copy.roles, "targets": forged}
+        _refused(ProposalCopy("1", "t", roles, copy.targets), held, fleet, "targets")
+
+
+def test_a_server_of_another_fleet_is_not_believed(
+    session: Session, copy: ProposalCopy
+) -> None:
+    with pytest.raises(RefusedError, match="another fleet"):
+        approving.fetch_in_force(fetcher(session), "0" * 64, copy.roles)
+
+
+@pytest.mark.parametrize(
+    "name", ["timestamp.json", "1.snapshot.json", "1.targets.json", "1.root.json"]
+)
+def test_metadata_that_the_server_forged_or_withholds_is_not_believed(
+    session: Session, fleet: FleetUnderTest, copy: ProposalCopy, name: str
+) -> None:
+    honest = fetcher(session)
+
+    def forge(asked: str) -> bytes | None:
+        data = honest(asked)
+        if asked != name or data is None:
+            return data
+        value = json.loads(data)
+        value["signed"]["expires"] = "2099-01-01T00:00:00Z"
+        return json.dumps(value).encode()
+
+    def withhold(asked: str) -> bytes | None:
+        return None if asked == name else honest(asked)
+
+    for fetch in (forge, withhold):
+        with pytest.raises(RefusedError, match="does not verify"):
+            approving.fetch_in_force(fetch, fleet.fleet, copy.roles)
+
+
+def test_a_proposal_is_read_from_what_the_server_answers(copy: ProposalCopy) -> None:
+    answer = {
+        "id": copy.id,
+        "title": copy.title,
+        "roles": [
+            {"role": role, "payload": data.decode()} for role, data in copy.roles.items()
+        ],
+        "targets": [
+            {"path": path, "data": data.decode()} for path, data in copy.targets.items()
+        ],
+    }
+    assert approving.read_proposal(answer) == copy
+    for broken in ({}, {"id": 1}, {**answer, "roles": [{}]}, {**answer, "targets": 3}):
+        with pytest.raises(InvalidError, match="not a proposal"):
+            approving.read_proposal(broken)
