@@ -137,6 +137,19 @@ class Site:
         )
 
 
+def read_blocks(response: http.client.HTTPResponse, size: int) -> Iterator[bytes]:
+    """Yield the body in blocks of at most `size` bytes, as they come.
+
+    Raises:
+        IncompleteRead: The connection ended before the announced length; inside
+            `Site.exchange` that becomes `E_CUT`.
+    """
+    while block := response.read1(size):
+        yield block
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
+
+
 def _split(base: str) -> tuple[str, str, int | None, str]:
     hint = "give the server's base address, such as http://127.0.0.1:8080"
     try:

@@ -214,7 +214,7 @@ def serve(fleet: SoloFleet) -> Iterator[FleetServer]:
     handler = type("Handler", (_Handler,), {"fleet_server": server})
     httpd = _Quiet(("127.0.0.1", 0), handler)
     server.url = f"http://127.0.0.1:{httpd.server_address[1]}"
-    thread = threading.Thread(target=httpd.serve_forever, args=(0.05,), daemon=True)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield server

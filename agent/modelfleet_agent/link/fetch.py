@@ -15,7 +15,7 @@ from modelfleet_agent.clock import monotonic_s
 from modelfleet_agent.errors import AgentError, RefusedError, RetryableError
 from modelfleet_agent.link.ranges import NOT_FOUND, OK, Reading, read_answer
 from modelfleet_agent.store import Store
-from modelfleet_agent.web import Site
+from modelfleet_agent.web import Site, read_blocks
 from modelfleet_manifests.header import Hex64
 from modelfleet_manifests.release import Length, Name
 
@@ -277,7 +277,7 @@ class Fetcher:
         with fsio.Appender(download.path, keep=start) as file:
             done = synced = start
             try:
-                while block := response.read1(BLOCK):
+                for block in read_blocks(response, BLOCK):
                     if done + len(block) > download.length:
                         raise _too_long(download)
                     file.write(block)
@@ -291,7 +291,7 @@ class Fetcher:
                     download.check()
             finally:
                 file.sync()
-        if done < download.length:
+        if done < download.length:  # a body without a length, such as a chunked one
             raise http.client.IncompleteRead(b"", download.length - done)
 
 

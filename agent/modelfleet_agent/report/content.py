@@ -44,7 +44,7 @@ class Situation:
     nonce: str
     documents: Mapping[str, Held]
     slots: Mapping[str, SlotReport]
-    metadata: Minimum
+    metadata: Minimum | Metadata
     facts: Facts
     errors: Sequence[str] = ()
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -37,9 +38,10 @@ def refresh(task: Refresh) -> Answer:
     root = load_root(directory)
     if sha256(root) != task.fleet:
         return Answer(code="E_METADATA", what="factory/root.json is of another fleet")
-    site = Site(task.server, token=task.token)
-    client = Client(directory, site, root, task.now)
-    state = Survey(client, folder, before).run(task.want)
+    _clear(directory / "tuf")
+    with closing(Site(task.server, token=task.token)) as site:
+        client = Client(directory, site, root, task.now)
+        state = Survey(client, folder, before).run(task.want)
     write_state(folder, state)
     _sweep(folder, state)
     return Answer()
@@ -62,6 +64,12 @@ def recall(task: Recall) -> Answer:
     if message.faults:
         return Answer(code=UNSTEADY, what="; ".join(message.faults))
     return Answer()
+
+
+def _clear(cache: Path) -> None:
+    """Remove what python-tuf left half written when it was killed."""
+    for path in cache.glob("tmp*"):
+        fsio.remove(path, durable=False)
 
 
 def _sweep(folder: Path, state: TrustState) -> None:

@@ -15,7 +15,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 
 from modelfleet_agent import fsio
 from modelfleet_agent.trust.checks import check_json
-from modelfleet_agent.web import Site
+from modelfleet_agent.web import Site, read_blocks
 from modelfleet_manifests import tuf_keys as _register_nacl  # noqa: F401
 
 BLOCK = 1 << 16
@@ -35,8 +35,7 @@ class WebFetcher(FetcherInterface):
             if response.status != HTTP_OK:
                 response.read(BLOCK)
                 raise DownloadHTTPError(f"{url}: {response.status}", response.status)
-            while block := response.read1(BLOCK):
-                yield block
+            yield from read_blocks(response, BLOCK)
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return what is at `url`, at most `max_length` bytes of strict JSON.
