@@ -82,6 +82,11 @@ class Settings:
         return self.home / "keys"
 
     @property
+    def online_key(self) -> Path:
+        """The keys that sign what must be signed unattended, 0600."""
+        return self.keys / "online.key"
+
+    @property
     def broker_dir(self) -> Path:
         """What a broker that the server starts writes."""
         return self.home / "broker"

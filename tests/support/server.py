@@ -32,8 +32,12 @@ from modelfleet_server.kit.access import Actor, Role, system
 from modelfleet_server.kit.clock import now_ms
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.parts import Parts
-from modelfleet_server.settings import load_settings
+from modelfleet_server.settings import Settings, load_settings
+from modelfleet_server.trust.approver import Cost
+from modelfleet_server.trust.ceremony import init_solo
 
+PASSPHRASE = "correct horse battery staple"
+CHEAP = Cost(passes=1, memory=8 * 1024 * 1024)
 PASSWORD_HASH = "$argon2id$no-password-opens-this"
 
 
@@ -50,7 +54,10 @@ class ServerUnderTest:
     ) -> Self:
         """Start one; `settings` by name replace what suits tests."""
         arguments = {"port": 0, "broker": "embedded"} | settings
-        server = Server(load_settings(home, environ={}, arguments=arguments), duties)
+        found = load_settings(home, environ={}, arguments=arguments)
+        if not found.online_key.exists():
+            begin_fleet(found)
+        server = Server(found, duties)
         server.start()
         return cls(server)
 
@@ -106,6 +113,23 @@ def make_token(database: Database, role: Role, name: str | None = None) -> str:
 def database(tmp_path: Path) -> Iterator[Database]:
     database = make_database(tmp_path / "modelfleet.db")
     yield database
+    database.close()
+
+
+def begin_fleet(settings: Settings) -> None:
+    """Do what `modelfleet init --solo` does, with a passphrase that is cheap to guess."""
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.database_url)
+    migrations.upgrade(database)
+    with database.write() as session:
+        init_solo(
+            session,
+            online_path=settings.online_key,
+            approver_path=settings.home / "approver.key",
+            passphrase=PASSPHRASE,
+            now_ms=now_ms(),
+            cost=CHEAP,
+        )
     database.close()
 
 

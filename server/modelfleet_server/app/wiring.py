@@ -17,16 +17,38 @@ from starlette.types import ASGIApp
 
 import modelfleet_server.audit.api
 import modelfleet_server.blobs.api
+import modelfleet_server.builds.api
+import modelfleet_server.catalog.api
+import modelfleet_server.compliance.api
+import modelfleet_server.devices.api
+import modelfleet_server.devices.group_api
+import modelfleet_server.evidence.api
 import modelfleet_server.identity.api
+import modelfleet_server.rollouts.api
+import modelfleet_server.telemetry.api
+import modelfleet_server.trust.api
+import modelfleet_server.trust.served
+from modelfleet_manifests import topics
 from modelfleet_server.app import health
+from modelfleet_server.app.housekeeping import Housekeeping
 from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.bridge.message import Handler
+from modelfleet_server.builds.worker import Stores, Worker
+from modelfleet_server.builds.workshop import make_workshop
+from modelfleet_server.catalog import service as catalog
+from modelfleet_server.devices.access import recognise_device
+from modelfleet_server.devices.twins import TwinKeeper
 from modelfleet_server.identity.domain import Throttle
 from modelfleet_server.identity.service import authenticate
 from modelfleet_server.kit.access import Authenticators
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.parts import Parts
+from modelfleet_server.rollouts.engine import RolloutEngine
 from modelfleet_server.settings import Settings
+from modelfleet_server.telemetry.service import TelemetryTaker
+from modelfleet_server.trust.director import Director
+from modelfleet_server.trust.online import OnlineSigner, read_online
+from modelfleet_server.trust.proposals import Publisher
 
 
 class Service(Protocol):
@@ -61,24 +83,71 @@ ROUTERS: tuple[APIRouter, ...] = (
     modelfleet_server.blobs.api.router,
     modelfleet_server.identity.api.router,
     modelfleet_server.audit.api.router,
+    modelfleet_server.trust.served.public,
+    modelfleet_server.trust.api.router,
+    modelfleet_server.catalog.api.public,
+    modelfleet_server.catalog.api.router,
+    modelfleet_server.builds.api.router,
+    modelfleet_server.devices.api.router,
+    modelfleet_server.devices.group_api.router,
+    modelfleet_server.telemetry.api.router,
+    modelfleet_server.evidence.api.router,
+    modelfleet_server.compliance.api.router,
+    modelfleet_server.rollouts.api.router,
 )
 
 MOUNTS: tuple[tuple[str, ASGIApp], ...] = ()
 """Paths below which another application answers, such as static files."""
 
-HANDLERS: tuple[tuple[str, Callable[[Parts], Handler]], ...] = ()
-"""Topic filter, and what makes its handler: `("mf/v1/d/+/report", make_report_handler)`."""
+HANDLERS: tuple[tuple[str, Callable[[Parts], Handler]], ...] = (
+    (topics.ALL_REPORTS, lambda parts: parts.get(TwinKeeper).take_reports),
+    (topics.ALL_PRESENCE, lambda parts: parts.get(TwinKeeper).take_presence),
+    (topics.ALL_TELEMETRY, lambda parts: parts.get(TelemetryTaker).take),
+)
+"""Topic filter, and what makes its handler."""
 
-SERVICES: tuple[Job, ...] = ()
-"""`Job(Duty.WORKER, make_worker)`, `Job(Duty.ROLLOUTS, make_loop)`."""
+
+def _make_worker(parts: Parts) -> Worker:
+    settings = parts.get(Settings)
+    stores = Stores(parts.get(Database), parts.get(BlobStore), settings.scratch / "builds")
+    return Worker(stores, lambda _session, _version: None, children=settings.workers)
+
+
+def _make_engine(parts: Parts) -> RolloutEngine:
+    return RolloutEngine(parts.get(Database), parts.get(Director))
+
+
+def _make_housekeeping(parts: Parts) -> Housekeeping:
+    return Housekeeping(
+        parts.get(Database), parts.get(Director), parts.get(Publisher).signer
+    )
+
+
+SERVICES: tuple[Job, ...] = (
+    Job(Duty.WORKER, _make_worker),
+    Job(Duty.ROLLOUTS, _make_engine),
+    Job(Duty.ROLLOUTS, _make_housekeeping),
+)
+"""`Job(Duty.WORKER, make_worker)`, started in this order."""
 
 
 def make_parts(settings: Settings) -> Parts:
-    """Make what needs neither broker nor network."""
+    """Make what needs neither broker nor network.
+
+    Raises:
+        NotFoundError: No fleet was begun in this home.
+    """
     parts = Parts()
     parts.put(settings)
     parts.put(Database(settings.database_url))
-    parts.put(BlobStore(settings.blobs_url, settings.scratch))
+    blobs = BlobStore(settings.blobs_url, settings.scratch)
+    parts.put(blobs)
+    parts.put(make_workshop(blobs))
     parts.put(Throttle())
-    parts.put(Authenticators([authenticate]))
+    parts.put(Authenticators([authenticate, recognise_device]))
+    parts.put(TwinKeeper())
+    parts.put(TelemetryTaker())
+    online = read_online(settings.online_key)
+    parts.put(Director(online.keys.director, online.fleet))
+    parts.put(Publisher(OnlineSigner(online.keys), [catalog.on_closed]))
     return parts

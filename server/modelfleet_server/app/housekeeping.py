@@ -1,0 +1,67 @@
+"""What has to be done now and then: renewing what expires, dropping what is old."""
+
+import logging
+import threading
+
+from modelfleet_server.kit.clock import Clock, now_ms
+from modelfleet_server.kit.db import Database
+from modelfleet_server.telemetry import service as telemetry
+from modelfleet_server.trust import director as documents
+from modelfleet_server.trust.director import Director
+from modelfleet_server.trust.online import OnlineSigner
+from modelfleet_server.trust.publishing import keep_fresh
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 300.0
+
+
+class Housekeeping:
+    """A thread that looks every five minutes, and once at the start.
+
+    Args:
+        database: The server's.
+        director: Renews its documents at half their life.
+        signer: Signs snapshot and timestamp anew every day.
+        clock: Unix milliseconds.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        director: Director,
+        signer: OnlineSigner,
+        clock: Clock = now_ms,
+    ) -> None:
+        self._database, self._director, self._signer = database, director, signer
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what is in hand."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.clean_once()
+            except Exception:
+                log.exception("housekeeping failed; it tries again later")
+            if self._stopping.wait(EVERY_S):
+                return
+
+    def clean_once(self) -> None:
+        """Do what is due, each in a transaction of its own."""
+        now = self._clock()
+        with self._database.write() as session:
+            keep_fresh(session, self._signer, now)
+        with self._database.write() as session:
+            documents.renew(session, self._director, now)
+        with self._database.write() as session:
+            telemetry.sweep(session, now=now)
