@@ -20,7 +20,7 @@ from modelfleet_agent.update import fetching, returning, trying
 from modelfleet_agent.update.goal import Goal
 from modelfleet_agent.update.phases import OWED, Effect, Event, Phase, step
 from modelfleet_agent.update.policy import RETRY
-from modelfleet_agent.update.state import Failure, StateFile, quarantine
+from modelfleet_agent.update.state import Failure, SlotState, StateFile, quarantine
 from modelfleet_agent.update.work import Entry, FallBackError, Place, Tools, Work
 
 log = logging.getLogger(__name__)
@@ -87,14 +87,24 @@ class Engine:
         if goal.is_same(before.goal):  # it failed before: the bytes count, a bad delta too
             entry = Entry(goal=goal, full=before.full, bytes=before.bytes)
         else:
-            self._forgive()
+            self.forgive()
         self._begin(self._first(goal), entry)
+
+    @property
+    def rest_s(self) -> float:
+        """Seconds to wait after the last failure; 0 without one."""
+        return max(self._waits_until - monotonic_s(), 0)
 
     def waits_s(self, goal: Goal) -> float:
         """Return the seconds to wait before `goal` is tried; 0 where it did not fail."""
-        if not goal.is_same(self.entry.goal):
-            return 0
-        return max(self._waits_until - monotonic_s(), 0)
+        return self.rest_s if goal.is_same(self.entry.goal) else 0
+
+    def remember(self, state: SlotState) -> None:
+        """Replace what the slot remembers; only in rest. A disk that refuses is told."""
+        try:
+            self.memory.save(state)
+        except RetryableError as error:
+            self._tools.notice(self.slot, error)
 
     def remove(self) -> None:
         """Begin to empty the slot; only in rest."""
@@ -111,6 +121,10 @@ class Engine:
     def cancel(self) -> None:
         """Something else is wanted: end what goes on, where it can be ended."""
         self._cancel.set()
+
+    def forgive(self) -> None:
+        """Forget the last failure: what failed is done, or not wanted any more."""
+        self.failure, self._failures, self._waits_until = None, 0, 0.0
 
     def close(self, timeout_s: float) -> None:
         """End the thread; the journal keeps the phase for the next start."""
@@ -191,7 +205,7 @@ class Engine:
                 return None  # the next start goes on from the journal
             return self._end(why, work)
         if self.entry.phase in {Phase.TRIAL, Phase.REMOVING}:
-            self._forgive()
+            self.forgive()
         return self._move(Event.DONE, work.entry)
 
     def _end(self, error: AgentError, work: Work) -> Effect:
@@ -232,9 +246,6 @@ class Engine:
         self._failures += 1
         wait_ms = RETRY.wait_ms(self._failures, self._tools.rng)
         self._waits_until = monotonic_s() + wait_ms / 1000
-
-    def _forgive(self) -> None:
-        self.failure, self._failures, self._waits_until = None, 0, 0.0
 
     def _write(self, entry: Entry) -> None:
         self._journal.write(msgspec.json.encode(entry))

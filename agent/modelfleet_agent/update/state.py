@@ -55,6 +55,7 @@ class SlotState(msgspec.Struct, frozen=True, kw_only=True):
             again should that be damaged.
         variant: Name of its variant.
         step: The step that it was activated under, or None.
+        since: When that was, Unix ms of the device's clock.
         begun: Ids of steps begun.
         ran: Releases that were activated here.
         proven: Releases that ran here to the end of a trial.
@@ -66,6 +67,7 @@ class SlotState(msgspec.Struct, frozen=True, kw_only=True):
     current: Record | None = None
     variant: str = ""
     step: str | None = None
+    since: int = 0
     begun: tuple[str, ...] = ()
     ran: tuple[str, ...] = ()
     proven: tuple[str, ...] = ()

@@ -59,6 +59,7 @@ def keep(work: Work) -> None:
             current=record,
             variant=goal.variant,
             step=goal.step or state.step,
+            since=work.tools.clock(),
             bytes=work.entry.bytes,
             method=work.entry.method,
         )

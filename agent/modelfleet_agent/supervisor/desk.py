@@ -1,0 +1,238 @@
+"""The desk: what is wanted of each slot, and which engine is told so.
+
+Everything here runs in the supervisor's thread. Engines work in threads of their own; the
+desk starts them only in rest, and cancels what is not wanted any more.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from modelfleet_agent.errors import RetryableError
+from modelfleet_agent.link.inbox import Inbox
+from modelfleet_agent.store import Record, sweep
+from modelfleet_agent.supervisor.keeper import Keeper
+from modelfleet_agent.trust.door import TrustDoor
+from modelfleet_agent.update.engine import Engine
+from modelfleet_agent.update.goal import Goal, goal_of, record_of
+from modelfleet_agent.update.phases import Phase
+from modelfleet_agent.update.work import Tools
+from modelfleet_manifests.assignment import Assignment, ByPin
+from modelfleet_manifests.deployment import Deployment
+from modelfleet_manifests.profiles import Facts, best_variant
+from modelfleet_manifests.release import ReleaseRef
+from modelfleet_manifests.resolve import resolve
+from modelfleet_manifests.wanted import Action, Documents, Local, Reason, Wanted
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_S = 30.0
+_ENDS_ANYWAY = frozenset({Phase.RESTORING, Phase.REMOVING})
+
+
+@dataclass
+class Desk:
+    """Decides, and steers the engines.
+
+    Attributes:
+        tools: Shared by all slots.
+        inbox: Documents.
+        door: Trust.
+        keeper: Of the runtime child; knows which slots have a rotten file.
+        engines: By slot.
+        budget: Bytes that the store may take.
+        on_move: Called with a slot's name after each move, from any thread.
+        facts: Of the device; nothing is decided before they are known.
+        answers: Of the resolver, by slot.
+    """
+
+    tools: Tools
+    inbox: Inbox
+    door: TrustDoor
+    keeper: Keeper
+    engines: dict[str, Engine]
+    budget: int
+    on_move: Callable[[str], None]
+    facts: Facts | None = None
+    answers: dict[str, Wanted] = field(default_factory=dict)
+
+    def open(self, slot: str) -> Engine:
+        """Return the engine of `slot`, opening its journal and memory where needed."""
+        if slot not in self.engines:
+            engine = Engine(slot, self.tools, on_change=self.on_move)
+            self.engines[slot] = engine
+        return self.engines[slot]
+
+    def decide(self) -> None:
+        """Resolve from what is known now, and tell the engines."""
+        if self.facts is None:
+            return
+        now = self.tools.clock()
+        documents, view = self.inbox.documents(), self.door.view(now)
+        locals_ = self._locals(now)
+        self.answers = resolve(self.facts, documents, view, locals_, now)
+        for slot, wanted in self.answers.items():
+            if slot not in self.engines and wanted.action is not Action.INSTALL:
+                continue
+            goal = goal_of(wanted, view.releases, documents)
+            self._steer(self.open(slot), wanted, goal)
+
+    @property
+    def busy(self) -> bool:
+        """Some slot is being worked on."""
+        return any(engine.busy for engine in self.engines.values())
+
+    @property
+    def lacks_metadata(self) -> bool:
+        """An answer waits for metadata."""
+        return any(one.reason is Reason.WAITS_FOR_METADATA for one in self.answers.values())
+
+    def wants(self) -> list[ReleaseRef]:
+        """Return every release that a document, a slot or the store names."""
+        refs = {ref.id: ref for ref in named(self.inbox.documents())}
+        for record in self.tools.store.records():
+            ref = ReleaseRef(model=record.model, version=record.version, id=record.release)
+            refs.setdefault(ref.id, ref)
+        return list(refs.values())
+
+    def pause_s(self) -> float:
+        """Return the seconds until an answer may change by itself, at most 30."""
+        now = self.tools.clock()
+        ends = [
+            one.until - now
+            for engine in self.engines.values()
+            for one in engine.memory.state.quarantine
+            if one.holds(now)
+        ]
+        ends += [
+            int(passed.detail) - now
+            for wanted in self.answers.values()
+            for passed in wanted.passed
+            if passed.reason is Reason.WAITS_UNTIL
+        ]
+        waits = [engine.rest_s for engine in self.engines.values() if engine.rest_s]
+        soonest = min([LOOK_AGAIN_S, *(end / 1000 for end in ends), *waits])
+        return max(soonest, 0.05)
+
+    def sweep(self) -> None:
+        """Remove what no slot, document or unfinished work needs; only in rest."""
+        if self.busy or self.facts is None:
+            return
+        view = self.door.view(self.tools.clock())
+        entries = [engine.entry for engine in self.engines.values()]
+        digests = {file.digest for e in entries if e.goal for file in e.goal.record.wanted}
+        busy = digests | {patch.blob for e in entries for patch in e.patches}
+        keep = [
+            record_of(ref.id, release, variant)
+            for ref in named(self.inbox.documents())
+            if (release := view.releases.get(ref.id))
+            and (variant := best_variant(self.facts, release.variants))
+        ]
+        store, slots = self.tools.store, self.tools.slots
+        try:
+            swept = sweep(store, slots, budget=self.budget, keep=keep, busy=busy)
+        except RetryableError as error:
+            self.tools.notice("", error)
+            return
+        if swept.removed:
+            log.info("swept %d files, %d bytes", swept.removed, swept.freed)
+
+    def _locals(self, now: int) -> dict[str, Local]:
+        store = self.tools.store
+        present = frozenset(
+            record.release for record in store.records() if not store.missing(record)
+        )
+        return {
+            slot: self._local(engine, present, now) for slot, engine in self.engines.items()
+        }
+
+    def _local(self, engine: Engine, present: frozenset[str], now: int) -> Local:
+        state, settled = engine.memory.state, engine.place.settled
+        return Local(
+            release=settled.release if settled else None,
+            digest=settled.digest if settled else None,
+            ran=state.ran,
+            present=present,
+            proven=frozenset(state.proven),
+            begun=frozenset(state.begun),
+            quarantine=state.quarantined(now),
+        )
+
+    def _steer(self, engine: Engine, wanted: Wanted, goal: Goal | None) -> None:
+        if engine.busy or engine.entry.phase is not Phase.IDLE:
+            if not engine.busy and not engine.rest_s:
+                engine.resume()
+            if not _fits(engine, wanted, goal):
+                engine.cancel()
+        elif wanted.action is Action.INSTALL and goal:
+            self._install(engine, wanted, goal)
+        elif wanted.action in {Action.REMOVE, Action.STOP}:
+            if not engine.rest_s:
+                engine.remove()
+        else:
+            self._keep(engine, wanted)
+
+    def _install(self, engine: Engine, wanted: Wanted, goal: Goal) -> None:
+        current = engine.memory.state.current
+        if engine.slot in self.keeper.rotten and current:
+            goal = msgspec.structs.replace(
+                goal, repair=current.key == goal.record.key or goal.repair
+            )
+        if not self._may_start(engine, goal):
+            if wanted.reason is Reason.RECALLED:  # nothing stopped goes on meanwhile
+                engine.remove()
+            return
+        engine.start(goal)
+
+    def _keep(self, engine: Engine, wanted: Wanted) -> None:
+        state = engine.memory.state
+        if engine.slot in self.keeper.rotten:
+            goal = self._repair(engine)
+            if goal and self._may_start(engine, goal):
+                engine.start(goal)
+            return
+        if engine.failure:
+            engine.forgive()
+        if wanted.reason is Reason.AS_WANTED and wanted.step:
+            begun = msgspec.structs.replace(state.begin(wanted.step), step=wanted.step)
+            engine.remember(begun)
+
+    def _repair(self, engine: Engine) -> Goal | None:
+        state = engine.memory.state
+        record: Record | None = state.current or engine.place.settled
+        if record is None or self.tools.is_stopped(record):
+            return None
+        return Goal(
+            record=record, variant=state.variant or record.profile, trial_ms=0, repair=True
+        )
+
+    def _may_start(self, engine: Engine, goal: Goal) -> bool:
+        if engine.waits_s(goal) > 0:
+            return False
+        held = engine.memory.state.quarantined(self.tools.clock())
+        return (goal.step or "", goal.record.digest) not in held
+
+
+def _fits(engine: Engine, wanted: Wanted, goal: Goal | None) -> bool:
+    """Say whether what the engine works on is still wanted."""
+    if engine.entry.phase in _ENDS_ANYWAY or engine.goal is None:
+        return True
+    if engine.goal.repair and wanted.action is Action.KEEP:
+        return True
+    if goal is None or wanted.action not in {Action.KEEP, Action.INSTALL}:
+        return False
+    return engine.goal.is_same(goal)
+
+
+def named(documents: Documents) -> Iterable[ReleaseRef]:
+    """Yield the releases that the held documents name, pins first, then newest steps."""
+    if isinstance(documents.assignment, Assignment):
+        for governor in documents.assignment.slots.values():
+            if isinstance(governor, ByPin):
+                yield governor.release
+    for deployment in documents.deployments.values():
+        if isinstance(deployment, Deployment):
+            for slot in deployment.slots.values():
+                yield from (step.release for step in slot.steps)

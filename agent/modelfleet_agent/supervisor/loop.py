@@ -1,0 +1,230 @@
+"""The supervisor's thread: one event after the other, then a look at the clock."""
+
+import logging
+import queue
+from dataclasses import dataclass
+
+from modelfleet_agent.clock import monotonic_s
+from modelfleet_agent.errors import AgentError, RetryableError
+from modelfleet_agent.link import mqtt
+from modelfleet_agent.link.inbox import Accepted, NeedsMetadata, Outcome, Refused
+from modelfleet_agent.report.outbox import read_ack
+from modelfleet_agent.supervisor.desk import Desk
+from modelfleet_agent.supervisor.refresh import Refresher
+from modelfleet_agent.supervisor.teller import Teller
+from modelfleet_agent.supervisor.voice import Voice
+from modelfleet_agent.supervisor.witness import Witness
+from modelfleet_agent.update.phases import Phase
+from modelfleet_manifests.profiles import Facts
+from modelfleet_manifests.topics import RECALLS, TIMESTAMP, parse_topic
+
+log = logging.getLogger(__name__)
+
+LONGEST_S = 0.5  # a signal is seen within it
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A slot's engine, or the runtime child (""), is somewhere else."""
+
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """A refresh of the metadata ended."""
+
+    error: AgentError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A message of recalls was judged."""
+
+    error: AgentError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The device is known."""
+
+    facts: Facts
+
+
+Event = mqtt.Event | Moved | Refreshed | Recalled | Probed
+
+
+@dataclass
+class Parts:
+    """What the supervisor holds together."""
+
+    events: "queue.Queue[Event]"
+    desk: Desk
+    refresher: Refresher
+    session: mqtt.Session
+    voice: Voice
+    teller: Teller
+    witness: Witness
+
+
+class Supervisor:
+    """Runs until `stop`. All but `stop` in one thread."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Take the parts; the keeper has booted, the session is not started."""
+        self._parts = parts
+        self._desk = parts.desk
+        self._stopping = False
+        self._dirty = True  # a report may be due
+        self._decide_at = 0.0
+        self._needs: object = None
+        self._recalls: bytes | None = None
+        self._waiting: list[mqtt.Arrived] = []
+
+    def stop(self) -> None:
+        """End soon; may be called from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Take events until `stop`."""
+        self._parts.teller.tell_endpoint()
+        self._parts.session.set_groups(self._desk.inbox.groups())
+        self._parts.session.start()
+        while not self._stopping:
+            self._take()
+            self._look()
+        self._parts.teller.tell_status()
+
+    def _take(self) -> None:
+        """Handle what is in the queue; wait for one event at most."""
+        pause = min(LONGEST_S, max(self._decide_at - monotonic_s(), 0.01))
+        try:
+            self._handle(self._parts.events.get(timeout=0.1 if self._dirty else pause))
+            while True:
+                self._handle(self._parts.events.get_nowait())
+        except queue.Empty:
+            return
+
+    def _handle(self, event: Event) -> None:
+        self._dirty = True
+        self._decide_at = 0.0
+        match event:
+            case Moved(slot):
+                self._moved(slot)
+            case Refreshed(error):
+                self._refreshed(error)
+            case Recalled(error):
+                if error:
+                    self._complain(error)
+            case Probed(facts):
+                self._desk.facts = facts
+            case _:
+                self._handle_link(event)
+
+    def _handle_link(self, event: mqtt.Event) -> None:
+        match event:
+            case mqtt.Arrived():
+                self._hear(event)
+            case mqtt.Connected():
+                self._parts.voice.repeat()
+            case mqtt.Disconnected(reason):
+                log.info("disconnected: %s", reason)
+            case mqtt.Delivered(number):
+                self._parts.voice.delivered(number)
+
+    def _hear(self, message: mqtt.Arrived) -> None:
+        try:
+            if message.topic == RECALLS:
+                self._recall(message.payload)
+            elif message.topic != TIMESTAMP:  # by itself it is no reason to fetch
+                self._read(message)
+        except RetryableError as error:  # the disk is in the way: judged again later
+            self._complain(error)
+            self._waiting.append(message)
+
+    def _read(self, message: mqtt.Arrived) -> None:
+        address = parse_topic(message.topic)
+        if address and address.kind == "ack":
+            ack = read_ack(message.payload)
+            if ack:
+                self._parts.voice.acknowledge(ack)
+            return
+        self._judge([self._desk.inbox.receive(message.topic, message.payload)])
+
+    def _judge(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            match outcome:
+                case Accepted():
+                    self._needs = None
+                case Refused(topic, code, why):
+                    log.warning("%s: refused: %s: %s", topic, code, why)
+                    self._parts.voice.complain(code, f"{topic}: {why}")
+                case NeedsMetadata():
+                    self._parts.refresher.need(self._desk.wants, anew=True)
+                case _:
+                    continue
+        self._parts.session.set_groups(self._desk.inbox.groups())
+
+    def _recall(self, payload: bytes) -> None:
+        if not payload:
+            return
+        self._recalls = payload  # judged again after a refresh: the keys may be new
+        events = self._parts.events
+        self._parts.refresher.recall(payload, lambda error: events.put(Recalled(error)))
+
+    def _refreshed(self, error: AgentError | None) -> None:
+        self._parts.refresher.finished(error)
+        if error:
+            self._complain(error)
+            return
+        if self._recalls:
+            self._recall(self._recalls)
+        self._judge(self._desk.inbox.recheck())
+
+    def _moved(self, slot: str) -> None:
+        self._parts.teller.tell_endpoint()
+        engine = self._desk.engines.get(slot)
+        if engine is None or engine.busy:
+            return
+        self._parts.witness.forget(slot)
+        if not engine.failure and engine.entry.phase is Phase.IDLE:
+            self._desk.keeper.rotten.discard(slot)
+        self._desk.sweep()
+
+    def _complain(self, error: AgentError) -> None:
+        self._parts.voice.complain(error.code, error.what)
+
+    # the clock
+
+    def _look(self) -> None:
+        if monotonic_s() >= self._decide_at:
+            self._decide()
+        if self._parts.witness.look():
+            self._decide_at, self._dirty = 0.0, True
+        self._parts.refresher.look(self._desk.wants)
+        self._parts.voice.count(self._desk.tools.runtime, self._parts.teller.step_of)
+        self._parts.voice.look()
+        if self._dirty or self._parts.voice.is_overdue:
+            self._dirty = not self._parts.teller.report()
+
+    def _decide(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for message in waiting:
+            self._hear(message)
+        self._desk.decide()
+        self._ask_for_metadata()
+        pause = 5.0 if self._waiting else self._desk.pause_s()
+        self._decide_at = monotonic_s() + pause
+        self._dirty = True
+
+    def _ask_for_metadata(self) -> None:
+        seen = self._desk.door.load().seen
+        if seen and not self._desk.lacks_metadata:
+            self._parts.refresher.satisfied()
+            return
+        needs = (
+            {slot: one.detail for slot, one in self._desk.answers.items()},
+            dict(self._desk.inbox.held()),
+        )
+        anew, self._needs = needs != self._needs, needs
+        self._parts.refresher.need(self._desk.wants, anew=anew)

@@ -1,0 +1,237 @@
+"""From settings to a running supervisor, and back to nothing."""
+
+import logging
+import queue
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+from modelfleet_agent import facts, fsio
+from modelfleet_agent.clock import now_ms
+from modelfleet_agent.enrol import Enrolment, load_enrolment, load_report_key
+from modelfleet_agent.errors import AgentError, RetryableError
+from modelfleet_agent.link.fetch import Fetcher
+from modelfleet_agent.link.inbox import Inbox
+from modelfleet_agent.link.mqtt import Session
+from modelfleet_agent.report.outbox import Outbox
+from modelfleet_agent.runtime import probe
+from modelfleet_agent.runtime.client import RuntimeClient, RuntimeExit
+from modelfleet_agent.settings import AgentSettings, RuntimeSettings
+from modelfleet_agent.store import Record, Slots, Store
+from modelfleet_agent.supervisor.desk import Desk
+from modelfleet_agent.supervisor.keeper import Keeper
+from modelfleet_agent.supervisor.loop import (
+    Event,
+    Moved,
+    Parts,
+    Probed,
+    Refreshed,
+    Supervisor,
+)
+from modelfleet_agent.supervisor.refresh import Refresher
+from modelfleet_agent.supervisor.status import lock, read_endpoint
+from modelfleet_agent.supervisor.teller import Teller
+from modelfleet_agent.supervisor.voice import Voice
+from modelfleet_agent.supervisor.witness import Witness
+from modelfleet_agent.trust.door import TrustDoor
+from modelfleet_agent.update.engine import Engine
+from modelfleet_agent.update.work import Tools
+
+log = logging.getLogger(__name__)
+
+MIB = 1 << 20
+CLOSE_S = 10.0
+SOCKET = "endpoint.sock"
+LONGEST_SOCKET = 100  # the kernel takes 107
+_RANDOM = secrets.SystemRandom()
+
+
+class Agent:
+    """One supervisor, from its directory to its end."""
+
+    def __init__(self, settings: AgentSettings) -> None:
+        """Open what is on disk; nothing is started.
+
+        Raises:
+            UsageError: `E_NOT_ENROLLED`, or `E_RUNNING`: another agent runs here.
+            RetryableError: The disk is in the way.
+        """
+        self.settings = settings
+        self._stack = ExitStack()
+        enrolment = load_enrolment(settings.dir)
+        key = load_report_key(settings.dir)
+        self._stack.enter_context(closing(lock(settings.dir)))
+        self._events: queue.Queue[Event] = queue.Queue()
+        self._door = open_door(settings, enrolment)
+        session = Session(enrolment, self._events)  # type: ignore[arg-type]  # it only puts
+        outbox = Outbox(settings.dir, enrolment, key, boot=secrets.token_hex(16))
+        self._voice = Voice(settings, outbox, session, now_ms)
+        self._tools = self._make_tools(enrolment)
+        self._desk = self._make_desk(enrolment)
+        witness = Witness(self._desk, interval_s=settings.verify_interval_s)
+        self._refresher = Refresher(
+            self._door,
+            clock=now_ms,
+            rng=_RANDOM.random,
+            on_done=lambda error: self._events.put(Refreshed(error)),
+        )
+        self.supervisor = Supervisor(
+            Parts(
+                events=self._events,
+                desk=self._desk,
+                refresher=self._refresher,
+                session=session,
+                voice=self._voice,
+                teller=Teller(
+                    settings.dir, enrolment, self._desk, witness, self._voice, session
+                ),
+                witness=witness,
+            )
+        )
+        self._session = session
+
+    def run(self) -> None:
+        """Serve what is on disk, then obey what is heard, until `supervisor.stop`."""
+        try:
+            self._boot()
+            threading.Thread(target=self._probe, name="facts", daemon=True).start()
+            self.supervisor.run()
+        finally:
+            self._close()
+
+    def _make_tools(self, enrolment: Enrolment) -> Tools:
+        settings = self.settings
+        store = Store(settings.dir)
+        reserve = settings.disk_reserve_mb * MIB
+        return Tools(
+            dir=settings.dir,
+            store=store,
+            slots=Slots(store),
+            runtime=RuntimeClient(endpoint_of(settings), on_exit=self._died),
+            fetcher=lambda: Fetcher(
+                enrolment.server, enrolment.token, store, reserve=reserve
+            ),
+            clock=now_ms,
+            rng=_RANDOM.random,
+            is_stopped=self._is_stopped,
+            notice=self._notice,
+            reserve=reserve,
+        )
+
+    def _make_desk(self, enrolment: Enrolment) -> Desk:
+        engines: dict[str, Engine] = {}
+        keeper = Keeper(self._tools, engines, on_change=lambda: self._moved(""))
+        desk = Desk(
+            tools=self._tools,
+            inbox=Inbox(self.settings.dir, enrolment, self._door.load),
+            door=self._door,
+            keeper=keeper,
+            engines=engines,
+            budget=self.settings.disk_budget_mb * MIB,
+            on_move=self._moved,
+        )
+        remembered = (self.settings.dir / "state", self.settings.dir / "journal")
+        names = {path.name for folder in remembered for path in folder.glob("[a-z0-9]*")}
+        for slot in sorted({*self._tools.slots.names(), *names}):
+            desk.open(slot)
+        return desk
+
+    def _boot(self) -> None:
+        self._tools.store.recover()
+        try:
+            self._desk.keeper.boot()
+        except RetryableError as error:  # its death was noticed, and it is started again
+            log.error("the runtime does not start: %s", error)  # noqa: TRY400 - said all
+            self._notice("", error)
+
+    def _probe(self) -> None:
+        declared = dict(self.settings.declared_facts)
+        try:
+            found = facts.detect(self.settings.dir, probe.run(), declared=declared)
+        except AgentError as error:
+            log.error("what this device is cannot be found out: %s", error)  # noqa: TRY400
+            self._notice("", error)
+            found = facts.detect(self.settings.dir, facts.RuntimeFacts())
+        self._events.put(Probed(found))
+
+    def _died(self, ended: RuntimeExit) -> None:
+        self._desk.keeper.died(ended)
+
+    def _moved(self, slot: str) -> None:
+        self._events.put(Moved(slot))
+
+    def _is_stopped(self, record: Record) -> bool:
+        stopped = set(self._door.load().stopped)
+        files = {file.digest for file in record.files}
+        return not stopped.isdisjoint({record.release, record.digest, *files})
+
+    def _notice(self, slot: str, error: AgentError) -> None:
+        self._voice.complain(error.code, f"{slot}: {error.what}" if slot else error.what)
+
+    def _close(self) -> None:
+        steps: list[Callable[[], object]] = [
+            self._desk.keeper.close,
+            self._session.stop,
+            self._refresher.close,
+            *(lambda engine=one: engine.close(CLOSE_S) for one in self._engines),
+            self._tools.runtime.stop,
+            self._stack.close,
+        ]
+        for step in steps:
+            try:
+                step()
+            except AgentError as error:
+                log.warning("while stopping: %s", error)
+
+    @property
+    def _engines(self) -> list[Engine]:
+        return list(self._desk.engines.values())
+
+
+def open_door(settings: AgentSettings, enrolment: Enrolment) -> TrustDoor:
+    """Return the door; a damaged state is put aside, since what is on disk must serve.
+
+    Nothing is installed before metadata was fetched and verified again, and revocations
+    with it; a release that was stopped was taken off its slot when that was heard.
+    """
+    try:
+        return TrustDoor(settings.dir, enrolment)
+    except RetryableError as error:
+        log.error("%s", error)  # noqa: TRY400 - it says all
+        path = Path(str(error.data.get("path", "")))
+        if error.code != "E_RECORD" or not path.is_file():
+            raise
+        fsio.rename(path, path.with_suffix(".damaged"))
+        return TrustDoor(settings.dir, enrolment)
+
+
+def endpoint_of(settings: AgentSettings) -> RuntimeSettings:
+    """Return the runtime's settings with a port and a socket that outlive a restart."""
+    runtime = settings.runtime
+    path = runtime.socket or settings.dir.resolve() / SOCKET
+    if runtime.socket is None and len(bytes(path)) > LONGEST_SOCKET:
+        log.warning("%s is too long for a socket: none is opened; see --socket", path)
+        path = None  # type: ignore[assignment]
+    if runtime.port != 0:
+        return replace(runtime, socket=path)
+    before = read_endpoint(settings.dir)
+    return replace(
+        runtime, socket=path, port=_free_port(before.http_port if before else None)
+    )
+
+
+def _free_port(wished: int | None) -> int:
+    """Return `wished` if nobody listens there, otherwise another free port."""
+    for port in (wished or 0, 0):
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(one.getsockname()[1])
+    return 0
