@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.support.server import ServerUnderTest
+from tests.support.server import ServerUnderTest, begin_fleet
 
 from modelfleet_server.app import Duty, Server
 from modelfleet_server.app.wiring import Job
@@ -71,12 +71,20 @@ def test_a_second_server_in_the_same_home_is_refused(server: ServerUnderTest) ->
     assert server.client().get("/api/v1/health").status_code == 200
 
 
-def test_a_taken_port_is_named_and_the_home_stays_empty(tmp_path: Path) -> None:
+def test_a_taken_port_is_named_and_the_home_stays_as_it_was(tmp_path: Path) -> None:
+    begin_fleet(load_settings(tmp_path, environ={}))
+    before = contents(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UnavailableError, match=str(port)):
             ServerUnderTest.start(tmp_path, port=port)
-    assert not (tmp_path / "modelfleet.db").exists()
+    assert contents(tmp_path) == before
+
+
+def contents(home: Path) -> dict[Path, bytes]:
+    """Return every file but the empty lock files."""
+    files = (path for path in home.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {path: path.read_bytes() for path in files}
 
 
 def test_a_broker_that_cannot_be_leaves_nothing_running(tmp_path: Path) -> None:
@@ -134,6 +142,7 @@ def test_parts_before_the_start_are_a_defect(tmp_path: Path) -> None:
 
 @pytest.fixture
 def process(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    begin_fleet(load_settings(tmp_path, environ={}))
     command = [sys.executable, "-c", SERVE, str(tmp_path)]
     paths = os.pathsep.join(str(ROOT / name) for name in ("server", "manifests"))
     environ = {**os.environ, "PYTHONPATH": paths}
