@@ -9,8 +9,8 @@ shows exactly from which revision on it has to be told again.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from sqlalchemy import func, insert, select, update
-from sqlmodel import Session, col
+from sqlalchemy import bindparam, func, insert, select, update
+from sqlmodel import Session, SQLModel, col
 
 from modelfleet_server.bridge.bell import bell_in
 from modelfleet_server.bridge.tables import BridgeState, Outbox
@@ -19,6 +19,27 @@ from modelfleet_server.kit.errors import InvalidError
 
 MAX_PAYLOAD = 256 * 1024
 MAX_TOPIC = 255
+
+_REVISION = "modelfleet.outbox.revision"
+
+# built once: a change of membership puts one row per device in one transaction
+_rows = SQLModel.metadata.tables["outbox"]
+_CHANGE = (
+    update(_rows)
+    .where(_rows.c.topic == bindparam("at"))
+    .values(payload=bindparam("payload"), revision=bindparam("revision"))
+)
+_ADD = insert(_rows).values(
+    topic=bindparam("at"),
+    payload=bindparam("payload"),
+    revision=bindparam("revision"),
+    published=0,
+)
+_MARK = (
+    update(_rows)
+    .where(_rows.c.topic == bindparam("at"), _rows.c.published < bindparam("acknowledged"))
+    .values(published=bindparam("acknowledged"))
+)
 
 
 class Entry(NamedTuple):
@@ -42,20 +63,15 @@ def put(session: Session, topic: str, payload: bytes) -> int:
         InvalidError: More than 256 KiB, or a topic that cannot be published to.
     """
     _check(topic, payload)
-    revision = _next_revision(session)
-    changed = session.execute(
-        update(Outbox)
-        .where(col(Outbox.topic) == topic)
-        .values(payload=payload, revision=revision)
-        .returning(col(Outbox.topic))
-    ).first()
-    if changed is None:
-        session.execute(
-            insert(Outbox).values(
-                topic=topic, payload=payload, revision=revision, published=0
-            )
-        )
-    after_commit(session, bell_in(session).ring)
+    if _REVISION not in session.info:
+        # nobody else writes before this transaction ends (kit.db), and it ends the session
+        session.info[_REVISION] = last_revision(session)
+        after_commit(session, bell_in(session).ring)
+    session.info[_REVISION] += 1
+    revision: int = session.info[_REVISION]
+    row = {"at": topic, "payload": payload, "revision": revision}
+    if not session.execute(_CHANGE, row).rowcount:  # type: ignore[attr-defined]
+        session.execute(_ADD, row)
     return revision
 
 
@@ -95,12 +111,9 @@ def pending(session: Session, limit: int, max_bytes: int) -> list[Entry]:
 
 def mark_published(session: Session, entries: Iterable[Entry]) -> None:
     """Note that the broker has acknowledged these versions; newer ones stay pending."""
-    for entry in entries:
-        session.execute(
-            update(Outbox)
-            .where(col(Outbox.topic) == entry.topic, col(Outbox.published) < entry.revision)
-            .values(published=entry.revision)
-        )
+    rows = [{"at": entry.topic, "acknowledged": entry.revision} for entry in entries]
+    if rows:
+        session.execute(_MARK, rows)
 
 
 def rewind(session: Session, epoch: int) -> int:
@@ -148,11 +161,6 @@ def raise_floor(session: Session, name: str, floor: int) -> None:
         .where(col(BridgeState.name) == name, col(BridgeState.floor) < floor)
         .values(floor=floor)
     )
-
-
-def _next_revision(session: Session) -> int:
-    # nobody else writes at the same time, see kit.db
-    return last_revision(session) + 1
 
 
 def _check(topic: str, payload: bytes) -> None:
