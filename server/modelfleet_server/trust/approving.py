@@ -23,6 +23,9 @@ from modelfleet_server.trust.domain import RoleSignature
 
 MAX_PAYLOAD = 4 << 20
 MAX_ROOTS = 256
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError)
+"""What python-tuf raises on metadata of the wrong shape."""
+
 Fetch = Callable[[str], bytes | None]
 """Returns the file below `/tuf/metadata/` with this quoted name, None if there is none."""
 
@@ -90,7 +93,7 @@ def fetch_in_force(fetch: Fetch, fleet: str, roles: Mapping[str, object]) -> InF
                 continue  # new with this proposal
             data = _get(fetch, f"{entry.version}.{role.replace('/', '%2F')}.json")
             found[role] = _verified(data, role, entry.version, root, found)
-    except (RepositoryError, ValueError, KeyError, TypeError) as error:
+    except (RepositoryError, ManifestError, *MALFORMED) as error:
         raise RefusedError(
             f"the server's trust metadata does not verify ({error})",
             "Do not sign. Ask who runs the server what happened.",
@@ -107,7 +110,12 @@ def describe(proposal: ProposalCopy, in_force: InForce) -> list[str]:
     lines: list[str] = []
     for role, payload in proposal.roles.items():
         new = _parse(role, payload)
-        lines += describe_role(role, in_force.roles.get(role), new, proposal.targets)
+        try:
+            lines += describe_role(role, in_force.roles.get(role), new, proposal.targets)
+        except (ManifestError, *MALFORMED) as error:
+            raise RefusedError(f"the role {role} is not well-formed ({error!r})") from None
+    if not all(line.isprintable() for line in lines):
+        raise RefusedError(f"the proposal {proposal.id} has characters that hide others")
     if not lines:
         raise RefusedError(f"the proposal {proposal.id} changes nothing")
     return lines
@@ -149,7 +157,7 @@ def _parse(role: str, payload: bytes) -> Targets:
     try:
         parse(payload, what=f"role {role}", cap=MAX_PAYLOAD)
         signed = repository.parse_targets(payload)
-    except (ManifestError, ValueError, KeyError, TypeError) as error:
+    except ManifestError as error:
         raise RefusedError(f"the role {role} cannot be read ({error})") from None
     if repository.payload_of(signed) != payload:
         raise RefusedError(f"the role {role} has something that is not understood")

@@ -32,6 +32,7 @@ from tuf.api.metadata import (
 
 from modelfleet_manifests.canonical import canonical
 from modelfleet_manifests.digests import sha256
+from modelfleet_manifests.errors import FormatError
 from modelfleet_manifests.keys import PublicKey
 from modelfleet_manifests.names import release_path
 from modelfleet_manifests.tuf_keys import NaclKey
@@ -92,11 +93,14 @@ def parse_signed(payload: bytes) -> Signed:
     """Return the signed part of metadata from its canonical bytes.
 
     Raises:
-        ValueError, KeyError, TypeError: It is no TUF metadata.
+        FormatError: It is no TUF metadata.
     """
-    metadata: Metadata[Any] = Metadata.from_dict(
-        {"signed": json.loads(payload), "signatures": []}
-    )
+    try:
+        metadata: Metadata[Any] = Metadata.from_dict(
+            {"signed": json.loads(payload), "signatures": []}
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError("metadata", f"is not that of TUF ({error!r})") from None
     signed: Signed = metadata.signed
     return signed
 
@@ -105,11 +109,11 @@ def parse_targets(payload: bytes) -> Targets:
     """Return a targets role from its canonical bytes.
 
     Raises:
-        ValueError, KeyError, TypeError: It is none.
+        FormatError: It is none.
     """
     signed = parse_signed(payload)
     if not isinstance(signed, Targets):
-        raise TypeError(f"is metadata of type {signed.type}, not of targets")
+        raise FormatError("metadata", f"is of type {signed.type}, not of targets")
     return signed
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlmodel import Session
 from tests.support.fleet import (
     ACTOR,
@@ -288,6 +290,53 @@ def test_bytes_that_are_not_canonical_are_not_signed(
     ):
         roles = {**copy.roles, "targets": forged}
         _refused(ProposalCopy("1", "t", roles, copy.targets), held, fleet, "targets")
+
+
+def _places(value: object, at: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    items: list[tuple[str | int, object]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    return [at, *(place for key, one in items for place in _places(one, (*at, key)))]
+
+
+TEXT = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs"]), max_size=5)
+JUNK = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | TEXT
+    | st.lists(TEXT, max_size=2)
+    | st.dictionaries(TEXT, st.integers(0, 2), max_size=2)
+)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_whatever_a_server_puts_into_a_role_is_described_or_refused(
+    copy: ProposalCopy, held: InForce, data: st.DataObject
+) -> None:
+    role = data.draw(st.sampled_from(sorted(copy.roles)))
+    value = json.loads(copy.roles[role])
+    *way, last = data.draw(st.sampled_from(_places(value)[1:]))
+    inner = value
+    for key in way:
+        inner = inner[key]
+    inner[last] = data.draw(JUNK)
+    forged = ProposalCopy(
+        copy.id, copy.title, {**copy.roles, role: canonical(value)}, copy.targets
+    )
+    try:
+        lines = approving.describe(forged, held)
+    except RefusedError:
+        return
+    assert lines
+    assert all(line.isprintable() for line in lines)
 
 
 def test_a_server_of_another_fleet_is_not_believed(
