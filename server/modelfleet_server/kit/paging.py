@@ -9,6 +9,7 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from fastapi import Depends, Query
 from pydantic import BaseModel
 from sqlalchemy import tuple_
+from sqlalchemy.types import TypeDecorator, TypeEngine
 from sqlmodel import Session
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -89,7 +90,7 @@ def _decode(cursor: str, keys: Sequence[Any]) -> list[Any]:
         values = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, ValueError):
         values = None
-    kinds = [key.type.python_type for key in keys]
+    kinds = [_kind_of(key.type) for key in keys]
     if (
         not isinstance(values, list)
         or len(values) != len(kinds)
@@ -100,3 +101,9 @@ def _decode(cursor: str, keys: Sequence[Any]) -> list[Any]:
             "Pass `next` of the page before, unchanged, or leave it out to start anew.",
         )
     return values
+
+
+def _kind_of(column: TypeEngine[Any]) -> type:
+    # SQLModel's text is a decorator, and a decorator says `object` of itself
+    inner = column.impl_instance if isinstance(column, TypeDecorator) else column
+    return inner.python_type
