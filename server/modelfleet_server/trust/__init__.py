@@ -13,6 +13,5 @@
 | `publishing` | snapshot and timestamp, outbox; signed anew every day                |
 | `view`       | what a device that is up to date would know                          |
 | `served`     | `/tuf/…`, a standard TUF repository                                  |
-| `service`    | the thread that keeps what expires from expiring                     |
 | `api`        | proposals and recalls                                                |
 """
