@@ -16,6 +16,8 @@ from modelfleet_manifests.profiles import FactValue
 from modelfleet_manifests.release import Name, Text, VersionText
 
 FIRST = "0" * 64
+# Facts are named as `profiles.Facts` names them, such as `memory_mb`.
+FactName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 # Upper bounds of the latency buckets in microseconds; a last bucket holds what is above.
 LATENCY_BOUNDS_US = (
     50, 100, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 5_000, 7_500, 10_000, 20_000,
@@ -106,7 +108,7 @@ class Report(Body, kw_only=True, frozen=True):
     documents: Annotated[dict[str, Held], Meta(max_length=MAX_SLOTS + 1)]
     slots: Annotated[dict[Name, SlotReport], Meta(max_length=MAX_SLOTS)]
     metadata: Metadata
-    facts: dict[Name, FactValue]
+    facts: dict[FactName, FactValue]
     errors: Annotated[list[Text], Meta(max_length=32)]
 
 

@@ -65,6 +65,17 @@ class Delivered:
 Event = Arrived | Connected | Disconnected | Delivered
 
 
+def reconnect_wait(failures: int, spread_s: float, share: float) -> float:
+    """Return the seconds to wait: full jitter, so that a fleet does not come at once.
+
+    Args:
+        failures: Attempts that failed since the last connection.
+        spread_s: The most after the first; it doubles with each failure.
+        share: Random, in [0, 1).
+    """
+    return share * min(spread_s * 2.0 ** min(failures, 16), MAX_SPREAD_S)
+
+
 class Session:
     """Everything that happens is put into `events`; nothing is handled in paho's thread.
 
@@ -173,9 +184,7 @@ class Session:
         self._client.subscribe([(topic, 1) for topic in topics])
 
     def _wait_before_reconnect(self) -> None:
-        """Draw how long paho waits: full jitter, so that a fleet does not come at once."""
-        spread = min(self._spread * 2.0 ** min(self._failures, 16), MAX_SPREAD_S)
-        wait = self._draw() * spread
+        wait = reconnect_wait(self._failures, self._spread, self._draw())
         self._failures += 1
         self._client.reconnect_delay_set(wait, wait)  # type: ignore[arg-type]  # any number
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
 from modelfleet_agent.enrol import Enrolment
 from modelfleet_agent.report.chain import Place
 from modelfleet_manifests.document import cap_of, read, write
+from modelfleet_manifests.errors import SizeError
 from modelfleet_manifests.header import Minimum
 from modelfleet_manifests.profiles import Facts, write_facts
 from modelfleet_manifests.report import (
@@ -19,9 +21,6 @@ from modelfleet_manifests.report import (
     Telemetry,
 )
 
-MAX_TEXT = 200
-MAX_ERRORS = 32
-MAX_BEGUN = 64
 # A payload grows by a third in its envelope; signature and names take the rest.
 MAX_PAYLOAD = cap_of("report") * 3 // 4 - 512
 
@@ -59,16 +58,35 @@ class Batch:
     slots: Mapping[str, Sequence[SlotTelemetry]]
 
 
+class _Measure(NamedTuple):
+    """How much of what may be long goes into a report."""
+
+    text: int
+    errors: int
+    begun: int
+
+
+# From the most that the grammar allows to what always fits into an envelope.
+_MEASURES = (
+    _Measure(text=200, errors=32, begun=64),
+    _Measure(text=200, errors=32, begun=16),
+    _Measure(text=100, errors=16, begun=8),
+    _Measure(text=50, errors=4, begun=2),
+    _Measure(text=20, errors=1, begun=0),
+)
+
+
 def make_report(
     situation: Situation, enrolment: Enrolment, place: Place, boot: str
 ) -> Report:
-    """Return the report at this place of the chain; what does not fit is cut.
+    """Return the report at this place of the chain.
 
-    Texts are cut to 200 characters, errors to the last 32, and the steps begun to the last
-    ones that fit into an envelope.
+    Texts, errors and steps begun are cut until the report fits into an envelope; the newest
+    errors and steps stay.
 
     Raises:
         FormatError: A value is out of range, such as a slot's name.
+        SizeError: Even cut it does not fit.
     """
     report = Report(
         fleet=enrolment.fleet,
@@ -81,7 +99,7 @@ def make_report(
         at=situation.at,
         nonce=situation.nonce,
         documents=dict(situation.documents),
-        slots={name: _cut(slot, MAX_BEGUN) for name, slot in situation.slots.items()},
+        slots=dict(situation.slots),
         metadata=Metadata(
             root=situation.metadata.root,
             timestamp=situation.metadata.timestamp,
@@ -89,14 +107,13 @@ def make_report(
             targets=situation.metadata.targets,
         ),
         facts=write_facts(situation.facts),
-        errors=[text[:MAX_TEXT] for text in situation.errors[-MAX_ERRORS:]],
+        errors=list(situation.errors),
     )
-    begun = MAX_BEGUN
-    while len(write(report)) > MAX_PAYLOAD and begun:
-        begun //= 2
-        slots = {name: _cut(slot, begun) for name, slot in report.slots.items()}
-        report = msgspec.structs.replace(report, slots=slots)
-    return read(write(report), Report, "report", cap=cap_of("report"))
+    payloads = (write(_cut(report, measure)) for measure in _MEASURES)
+    payload = next((one for one in payloads if len(one) <= MAX_PAYLOAD), None)
+    if payload is None:
+        raise SizeError("report", f"more than {MAX_PAYLOAD} bytes, even cut")
+    return read(payload, Report, "report", cap=cap_of("report"))
 
 
 def make_telemetry(batch: Batch, enrolment: Enrolment, place: Place) -> Telemetry:
@@ -119,11 +136,15 @@ def make_telemetry(batch: Batch, enrolment: Enrolment, place: Place) -> Telemetr
     return read(write(telemetry), Telemetry, "telemetry", cap=cap_of("telemetry"))
 
 
-def _cut(slot: SlotReport, begun: int) -> SlotReport:
-    return msgspec.structs.replace(
-        slot,
-        detail=slot.detail[:MAX_TEXT],
-        begun=slot.begun[len(slot.begun) - begun :]
-        if len(slot.begun) > begun
-        else slot.begun,
-    )
+def _cut(report: Report, measure: _Measure) -> Report:
+    text, errors, begun = measure
+    slots = {
+        name: msgspec.structs.replace(
+            slot,
+            detail=slot.detail[:text],
+            begun=slot.begun[max(len(slot.begun) - begun, 0) :],
+        )
+        for name, slot in report.slots.items()
+    }
+    kept = [one[:text] for one in report.errors[-errors:]]
+    return msgspec.structs.replace(report, slots=slots, errors=kept)

@@ -13,6 +13,8 @@ from modelfleet_agent import fsio
 from modelfleet_agent.enrol import Enrolment
 from modelfleet_agent.report.chain import Chain
 from modelfleet_agent.report.content import Batch, Situation, make_report, make_telemetry
+from modelfleet_manifests.digests import sha256
+from modelfleet_manifests.document import write
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.report import payload_digest, seal_report
@@ -94,11 +96,11 @@ class Outbox:
         Raises:
             RetryableError: The disk is in the way; nothing was said.
             FormatError: A value is out of range.
+            SizeError: It cannot be cut to fit.
         """
         report = make_report(situation, self._me, self._chain.place, self._boot)
-        envelope = seal_report(report, self._key)
-        sealed = self._keep(REPORT, report.seq, envelope)
-        self._chain.advance(payload_digest(envelope, REPORT))
+        sealed = self._keep(REPORT, report.seq, seal_report(report, self._key))
+        self._chain.advance(sha256(write(report)))
         self._waiting[REPORT].append(sealed)
         return sealed
 
