@@ -9,8 +9,9 @@
 | `children`   | starts `child` under limits: the only process that parses models       |
 | `door`, `graph` | static checks of an ONNX file before anything loads it              |
 | `datasets`   | evaluation and calibration sets                                        |
-| `steps`, `evaluate`, `golden` | build, measure, and the golden inputs; only in the child |
+| `making`     | one build from end to end, of `steps`, `evaluate`, `golden`, `patches` |
+| `workshop`   | what the catalog, which lies below, needs of builds                     |
 
-Nothing but `door`, `graph`, `datasets`, `steps`, `evaluate`, `golden` and `child` imports
-numpy, onnx or onnxruntime: the server itself never does.
+What only the child imports may import numpy, onnx and onnxruntime: `making` and all that it
+needs, `door`, `packing`. The server's own process never does.
 """

@@ -98,6 +98,24 @@ class BuiltFile(msgspec.Struct, frozen=True, kw_only=True):
     length: int
 
 
+class BuiltPatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that turns an earlier file into the variant's.
+
+    Attributes:
+        base: SHA-256 of the earlier file.
+        name: In the child's scratch folder.
+        length: Bytes of the patch.
+        method: How most of the new file is made.
+        memory: Bytes that applying it needs.
+    """
+
+    base: str
+    name: str
+    length: int
+    method: str
+    memory: int
+
+
 class Built(msgspec.Struct, frozen=True, kw_only=True):
     """What a build made and measured.
 
@@ -113,6 +131,8 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
         toolchain: Digest of the tools' versions.
         calibrated: Calibration data was used.
         metrics: Measured figures as decimal strings.
+        patches: From earlier files to this variant's.
+        problems: What went wrong without failing the build, in words.
     """
 
     precision: str
@@ -126,6 +146,8 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     toolchain: str
     calibrated: bool
     metrics: dict[str, str]
+    patches: list[BuiltPatch] = []
+    problems: list[str] = []
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,12 +183,14 @@ class BuildJob(msgspec.Struct, frozen=True, kw_only=True, tag="build"):
         evaluation: Path of the evaluation set.
         calibration: Path of the calibration set, if the version has one.
         profile: A key of `recipes.PLANS`.
+        bases: Paths of earlier files to make patches from, by their SHA-256.
     """
 
     master: str
     evaluation: str
     calibration: str | None
     profile: str
+    bases: dict[str, str] = {}
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from modelfleet_server.builds.domain import (
     Progress,
 )
 from modelfleet_server.builds.errors import BuildError, ModelError
+from modelfleet_server.builds.patches import make_patches
 from modelfleet_server.builds.recipes import (
     ACCURACY_BUDGET,
     FASTER,
@@ -69,7 +71,7 @@ def make(job: BuildJob, folder: Path, tell: Tell) -> Built:
         AppError: One of `errors`; nothing in `folder` counts then.
     """
     plan = plan_for(job.profile)
-    total = 3 + len(plan.recipes)
+    total = 4 + len(plan.recipes)
     tell(Progress("reading the master", 0, total))
     material = _read(job)
     trials, refused = [], []
@@ -81,11 +83,14 @@ def make(job: BuildJob, folder: Path, tell: Tell) -> Built:
             if recipe == plan.otherwise:
                 raise
             refused.append(error.what)
-    tell(Progress("measuring", total - 2, total))
+    tell(Progress("measuring", total - 3, total))
     candidates = _measure(material, trials)
     chosen, why = choose(plan, candidates) if not refused else (candidates[0], refused[0])
-    tell(Progress("choosing golden inputs", total - 1, total))
-    return _finish(material, chosen, folder, why)
+    tell(Progress("choosing golden inputs", total - 2, total))
+    built = _finish(material, chosen, folder, why)
+    tell(Progress("making deltas", total - 1, total))
+    patches, problems = make_patches(job.bases, folder / MODEL, folder)
+    return msgspec.structs.replace(built, patches=patches, problems=problems)
 
 
 def choose(plan: Plan, candidates: list[Candidate]) -> tuple[Candidate, str]:

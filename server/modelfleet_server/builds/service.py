@@ -6,6 +6,7 @@ import msgspec
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
+from modelfleet_manifests.semver import Version
 from modelfleet_server.audit.service import record
 from modelfleet_server.builds.domain import (
     MAX_ATTEMPTS,
@@ -25,6 +26,8 @@ from modelfleet_server.kit.access import system
 from modelfleet_server.kit.errors import AppError
 from modelfleet_server.kit.ids import new_id
 
+BASES = 3
+"""From so many earlier versions deltas are made; older devices fetch whole files."""
 WORKER = str(system("builds"))
 
 
@@ -86,6 +89,26 @@ def all_done(session: Session, version_id: str) -> bool:
     """Say whether the version has builds and every one of them made its variant."""
     builds = list_builds(session, version_id)
     return bool(builds) and all(build.state is State.DONE for build in builds)
+
+
+def find_bases(session: Session, build: Build) -> list[str]:
+    """Return the files that devices of this profile may have now: their SHA-256.
+
+    Those of the `BASES` highest released versions below this one, newest first.
+    """
+    version = catalog.get_version(session, build.version_id)
+    lower = [
+        name
+        for name in catalog.released_versions(session, version.model)
+        if Version(name) < Version(version.version)
+    ]
+    found: dict[str, None] = {}
+    for name in reversed(lower[-BASES:]):
+        _, release = catalog.find_release(session, version.model, name)
+        for variant in release.variants:
+            if variant.profile == build.profile:
+                found[variant.files[0].digest] = None
+    return list(found)
 
 
 def read_built(build: Build) -> Built | None:

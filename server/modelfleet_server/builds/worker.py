@@ -8,7 +8,7 @@ and runs again.
 import logging
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,7 +67,7 @@ class Worker:
     def __init__(
         self,
         stores: Stores,
-        on_finished: OnFinished,
+        on_finished: OnFinished = lambda _session, _version: None,
         *,
         children: int = 1,
         clock: Clock = now_ms,
@@ -86,7 +86,7 @@ class Worker:
         self._scratch.mkdir(parents=True, exist_ok=True)
         with self._database.write() as session:
             for build in service.recover(session, at_ms=self._clock()):
-                log.warning("build %s of %s was cut off", build.profile, build.version_id)
+                log.warning("build %s of %s was cut off", *_names(build))
         for thread in self._threads:
             thread.start()
 
@@ -118,7 +118,7 @@ class Worker:
         try:
             self._build(build)
         except (children.StoppedError, UnavailableError) as error:
-            log.info("build %s of %s waits: %s", build.profile, build.version_id, error)
+            log.info("build %s of %s waits: %s", *_names(build), error)
             with self._database.write() as session:
                 service.put_back(session, build.id)
         except AppError as error:
@@ -128,18 +128,19 @@ class Worker:
                 build, BuildError(f"{error.what} {error.why}", "Change the version.")
             )
         except Exception as error:
-            log.exception("build %s of %s", build.profile, build.version_id)
+            log.exception("build %s of %s", *_names(build))
             self._fail(build, _defect(error))
         return True
 
     def _fail(self, build: Build, error: AppError) -> None:
-        log.warning("build %s of %s failed: %s", build.profile, build.version_id, error)
+        log.warning("build %s of %s failed: %s", *_names(build), error)
         with self._database.write() as session:
             service.fail(session, build.id, error, at_ms=self._clock())
 
     def _build(self, build: Build) -> None:
         with self._database.read() as session:
             material = catalog.get_material(session, build.version_id)
+            bases = service.find_bases(session, build)
         master = self._blobs.get(material.master)
         job = BuildJob(
             master=str(self._blobs.path_of(master.digest)),
@@ -147,29 +148,46 @@ class Worker:
             calibration=material.calibration
             and str(self._blobs.path_of(material.calibration)),
             profile=build.profile,
+            bases={base: str(self._blobs.path_of(base)) for base in bases},
         )
         ask = children.Ask(lambda progress: self._note(build.id, progress), self._stop)
         limits = children.limits_for(master.length)
         with tempfile.TemporaryDirectory(prefix="build-", dir=self._scratch) as folder:
             built = children.build(job, limits, Path(folder), ask)
+            for problem in built.problems:
+                log.warning("build %s of %s: %s", *_names(build), problem)
             model = self._blobs.put(Path(folder) / built.model.name)
             golden = self._blobs.put(Path(folder) / built.golden.name)
+            patches = {
+                patch.base: catalog.Patch(
+                    self._blobs.put(Path(folder) / patch.name), patch.method, patch.memory
+                )
+                for patch in built.patches
+            }
         calibration = material.calibration if built.calibrated else None
         variant = make_variant(build.profile, built, model, golden, calibration or "")
-        self._settle(build, built, variant, (model, golden))
+        self._settle(build, built, variant, patches)
 
     def _note(self, build_id: str, progress: Progress) -> None:
         with self._database.write() as session:
             service.note_progress(session, build_id, progress)
 
     def _settle(
-        self, build: Build, built: Built, variant: Variant, kept: tuple[Blob, Blob]
+        self,
+        build: Build,
+        built: Built,
+        variant: Variant,
+        patches: Mapping[str, catalog.Patch],
     ) -> None:
         """Write down everything at once: blobs, variant, the build's end, what follows."""
         now = self._clock()
+        files = (*variant.files, variant.golden.file)
         with self._database.write() as session:
-            for blob in kept:
-                keep(session, blob, at_ms=now)
+            for file in files:
+                keep(session, Blob(file.digest, file.length), at_ms=now)
+            for base, patch in patches.items():
+                if base != variant.digest:
+                    catalog.offer_delta(session, variant.digest, base, patch, now_ms=now)
             catalog.add_variant(session, build.version_id, variant, at_ms=now)
             service.finish(session, build.id, built, at_ms=now)
             if service.all_done(session, build.version_id):
@@ -197,6 +215,10 @@ def make_variant(
         vouched="waived",
         metrics=built.metrics,
     )
+
+
+def _names(build: Build) -> tuple[str, str]:
+    return build.profile, build.version_id
 
 
 def _defect(error: Exception) -> ChildError:

@@ -1,6 +1,7 @@
 """Every recipe makes a variant that loads, runs, and is as good as its master."""
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from tests.server.builds.models import (
     write_set,
 )
 
+from modelfleet_manifests import delta
+from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.profiles import PROFILES
 from modelfleet_manifests.release import Variant
 from modelfleet_server.blobs.service import Blob
 from modelfleet_server.builds import door, evaluate, making
 from modelfleet_server.builds.datasets import Arrays
-from modelfleet_server.builds.domain import BuildJob, Built, Progress
+from modelfleet_server.builds.domain import BuildJob, Built
 from modelfleet_server.builds.errors import BuildError, DatasetError, UnknownProfileError
 from modelfleet_server.builds.making import Candidate, Trial, choose
 from modelfleet_server.builds.recipes import (
@@ -51,15 +54,17 @@ def make(tmp_path: Path) -> Make:
         master: Path | None = None,
         evaluation: Path = EVALUATION,
         calibration: Path | None = CALIBRATION,
-        folder: Path = tmp_path,
+        bases: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> Built:
         job = BuildJob(
             master=str(master or digits()),
             evaluation=str(evaluation),
             calibration=None if calibration is None else str(calibration),
             profile=profile,
+            bases=dict(bases or {}),
         )
-        return making.make(job, folder, lambda _progress: None)
+        return making.make(job, folder or tmp_path, lambda _progress: None)
 
     return build
 
@@ -251,6 +256,57 @@ def test_golden_inputs_are_those_the_master_is_least_sure_of(
     assert inputs["x"].dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("profile", "share"), [("generic", 0.6), ("jetson-orin-trt", 0.35), ("arm64", 0.2)]
+)
+def test_the_fine_tuned_version_is_a_small_patch(
+    make: Make, tmp_path: Path, profile: str, share: float
+) -> None:
+    """Against a zstd-compressed full file, which is more than 0.8 of it."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    make(profile, folder=old)
+    base = (old / "model.onnx").read_bytes()
+    built = make(
+        profile,
+        master=digits("1.1.0"),
+        bases={sha256(base): str(old / "model.onnx")},
+        folder=new,
+    )
+    (patch,) = built.patches
+    assert patch.base == sha256(base)
+    assert (new / patch.name).stat().st_size == patch.length
+    assert patch.length < share * built.model.length
+    target = (new / "model.onnx").read_bytes()
+    result = io.BytesIO()
+    with (new / patch.name).open("rb") as source:
+        delta.apply(
+            lambda offset, size: base[offset : offset + size],
+            source.read,
+            result.write,
+            new_digest=sha256(target),
+            new_length=len(target),
+        )
+    assert result.getvalue() == target
+
+
+def test_a_patch_that_saves_nothing_is_not_offered(make: Make, tmp_path: Path) -> None:
+    master = save(dense(), tmp_path / "master.onnx")
+    samples = write_set(tmp_path / "set.npz")
+    bases = {sha256(digits().read_bytes()): str(digits())}
+    built = make(
+        "generic", master=master, evaluation=samples, calibration=None, bases=bases
+    )
+    assert (built.patches, built.problems) == ([], [])
+
+
+def test_a_patch_that_cannot_be_made_is_told_and_fails_nothing(make: Make) -> None:
+    built = make("generic", bases={"f" * 64: "/nowhere/at/all"})
+    assert built.patches == []
+    assert built.problems[0].startswith(f"no delta from {'f' * 64}: FileNotFoundError")
+
+
 def candidate(recipe: Recipe, *, accuracy: float, latency_ms: float) -> Candidate:
     loaded = evaluate.Loaded(digits(), door.check(digits()).schema, "the model")
     trial = Trial(recipe, digits(), loaded, np.zeros(1, np.intp))
@@ -277,19 +333,6 @@ def test_a_recipe_is_named_by_its_steps_and_tools() -> None:
     digests = {recipe.digest(tools) for plan in PLANS.values() for recipe in plan.recipes}
     assert len(digests) == len({r for plan in PLANS.values() for r in plan.recipes})
     assert FP32.digest(tools) != FP32.digest(tools | {"onnx": "0.0.1"})
-
-
-def test_progress_counts_up_to_the_end(tmp_path: Path) -> None:
-    seen: list[Progress] = []
-    job = BuildJob(
-        master=str(digits()),
-        evaluation=str(EVALUATION),
-        calibration=str(CALIBRATION),
-        profile="arm64",
-    )
-    making.make(job, tmp_path, seen.append)
-    assert [p.done for p in seen] == list(range(len(seen)))
-    assert {p.of for p in seen} == {len(seen)}
 
 
 def test_a_variant_is_a_statement_that_a_release_can_hold(make: Make) -> None:

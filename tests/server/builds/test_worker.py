@@ -1,22 +1,15 @@
 """Builds are worked off, fail with a reason, and outlive the server that ran them."""
 
-import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from sqlmodel import Session, select
-from tests.server.builds.models import (
-    CALIBRATION,
-    EVALUATION,
-    digits,
-    endless,
-    save,
-    write_set,
-)
+from tests.server.builds.desk import Desk
+from tests.server.builds.models import CALIBRATION, digits
+from tests.support.fleet import begin
 from tests.support.waiting import eventually
 
-from modelfleet_manifests.release import Schema, Tensor
 from modelfleet_server.audit.tables import AuditEntry
 from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.blobs.tables import StoredBlob
@@ -34,65 +27,7 @@ from modelfleet_server.catalog.domain import State as VersionState
 from modelfleet_server.catalog.tables import ModelVersion
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.errors import ConflictError
-
-LINEAGE = {
-    "code": "c" * 64,
-    "data": "d" * 64,
-    "environment": "e" * 64,
-    "hyperparameters": {},
-}
-SCHEMA = Schema(
-    inputs=[Tensor(name="x", datatype="FP32", shape=[-1, 1, 8, 8])],
-    outputs=[Tensor(name="logits", datatype="FP32", shape=[-1, 10])],
-)
-
-
-class Desk:
-    """Makes versions and queues their builds, as the API does."""
-
-    def __init__(self, database: Database, blobs: BlobStore, folder: Path) -> None:
-        self.database, self.blobs, self.folder = database, blobs, folder
-        self.numbers = itertools.count(1)
-
-    def publish(
-        self,
-        *profiles: str,
-        master: Path | None = None,
-        evaluation: Path = EVALUATION,
-        calibration: Path | None = CALIBRATION,
-        at_ms: int = 1,
-    ) -> str:
-        """Return the id of a new version."""
-        new = catalog.NewVersion(
-            model="demo/digits",
-            version=f"1.0.{next(self.numbers)}",
-            master=self.blobs.put(master or digits()).digest,
-            evaluation=self.blobs.put(evaluation).digest,
-            calibration=self.blobs.put(calibration).digest if calibration else None,
-            lineage=LINEAGE,
-            schema=SCHEMA,
-            profiles=profiles,
-        )
-        with self.database.write() as session:
-            version = catalog.create_version(
-                session, self.blobs, new, actor="user:ada", now_ms=at_ms
-            )
-            service.queue(session, version.id, profiles, actor="user:ada", at_ms=at_ms)
-            return version.id
-
-    def publish_endless(self) -> str:
-        """A version whose build never ends by itself."""
-        return self.publish(
-            "generic",
-            master=save(endless(), self.folder / "endless.onnx"),
-            evaluation=write_set(self.folder / "samples.npz"),
-            calibration=None,
-        )
-
-    def publish_misfit(self, *profiles: str) -> str:
-        """A version whose evaluation set does not fit its master."""
-        samples = write_set(self.folder / "misfit.npz")
-        return self.publish(*profiles, evaluation=samples)
+from modelfleet_server.trust.tables import Proposal
 
 
 @pytest.fixture
@@ -164,6 +99,33 @@ def test_builds_are_worked_off_and_the_version_is_built(
                 assert blobs.get(file.digest).length == file.length
     assert variants["arm64"].calibration == blobs.put(CALIBRATION).digest
     assert variants["jetson-orin-trt"].calibration == ""
+
+
+def test_the_next_version_gets_deltas_from_what_is_released(
+    database: Database, blobs: BlobStore, desk: Desk, worker: Worker, tmp_path: Path
+) -> None:
+    fleet = begin(database, tmp_path)
+    fleet.publisher.on_closed.append(catalog.on_closed)
+    worker.start()
+    digests = []
+    for version in ("1.0.0", "1.1.0"):
+        made = desk.publish("arm64", "generic", master=digits(version))
+        eventually(
+            lambda made=made: version_of(database, made).proposal,  # type: ignore[misc]
+            "it is proposed",
+        )
+        with database.write() as session:
+            proposal = session.get(Proposal, version_of(database, made).proposal)
+            assert proposal
+            fleet.approve(session, proposal)
+            digests.append([v.digest for v in catalog.variants_of(session, made)])
+    with database.read() as session:
+        for old, new in zip(*digests, strict=True):
+            offer = catalog.find_delta(session, new, old)
+            assert offer
+            assert blobs.get(offer.blob).length == offer.length
+            assert offer.length < 0.6 * blobs.get(new).length
+            assert catalog.find_delta(session, old, new) is None
 
 
 def test_a_finished_build_shows_what_it_made(
