@@ -5,12 +5,18 @@ test changes (`permit`, `add_release`, `revoke`, …) counts after `publish`.
 """
 
 import base64
-import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.support.solo_content import (
+    Files,
+    make_file,
+    make_release,
+    make_step,
+    make_variant,
+    random_id,
+)
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
@@ -26,139 +32,32 @@ from tuf.api.metadata import (
 
 from modelfleet_manifests.assignment import Assignment, ByGroup, Governor, Since
 from modelfleet_manifests.canonical import canonical
-from modelfleet_manifests.deployment import (
-    ALL,
-    Admit,
-    Deployment,
-    Left,
-    SlotSteps,
-    Step,
-    Tighten,
-)
+from modelfleet_manifests.deployment import Deployment, Left, SlotSteps, Step
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.document import write
 from modelfleet_manifests.envelope import seal
 from modelfleet_manifests.header import Header, Minimum
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.names import release_path
-from modelfleet_manifests.release import (
-    Demands,
-    File,
-    Golden,
-    Release,
-    ReleaseRef,
-    Schema,
-    Tensor,
-    Variant,
-    release_ref,
-    write_release,
-)
+from modelfleet_manifests.release import Release, ReleaseRef, release_ref, write_release
 from modelfleet_manifests.tuf_keys import NaclSigner
+
+__all__ = [
+    "DAY",
+    "NOW",
+    "Files",
+    "SoloFleet",
+    "make_file",
+    "make_release",
+    "make_step",
+    "make_variant",
+    "random_id",
+]
 
 NOW = 1_800_000_000_000
 DAY = 86_400_000
 TOP = ("root", "targets", "snapshot", "timestamp")
 OWN = (*TOP, "revocations", "stops", "director", "time", "approver")
-SCHEMA = Schema(
-    inputs=[Tensor(name="x", datatype="FP32", shape=[-1, 1, 8, 8])],
-    outputs=[Tensor(name="y", datatype="FP32", shape=[-1, 10])],
-)
-
-
-def random_id() -> str:
-    """Return 32 hexadecimal digits."""
-    return secrets.token_hex(16)
-
-
-@dataclass
-class Files:
-    """What an HTTP server hands out; tests put in and take away at will.
-
-    Attributes:
-        metadata: By file name, such as `timestamp.json` or `3.targets.json`.
-        targets: By path below `/tuf/targets/`.
-        blobs: By SHA-256.
-        deltas: Offers by (new, old).
-    """
-
-    metadata: dict[str, bytes] = field(default_factory=dict)
-    targets: dict[str, bytes] = field(default_factory=dict)
-    blobs: dict[str, bytes] = field(default_factory=dict)
-    deltas: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-
-    def add_blob(self, data: bytes) -> str:
-        """Offer `data`; return its digest."""
-        self.blobs[sha256(data)] = data
-        return sha256(data)
-
-    def add_delta(self, new: str, old: str, patch: bytes, *, method: str = "td1") -> str:
-        """Offer a patch from `old` to `new`; return the patch's digest."""
-        digest = self.add_blob(patch)
-        self.deltas[new, old] = {
-            "blob": digest,
-            "length": len(patch),
-            "method": method,
-            "memory": 1 << 20,
-        }
-        return digest
-
-
-def make_file(files: Files, name: str, data: bytes) -> File:
-    """Offer `data` as a blob and return how a release names it."""
-    return File(name=name, digest=files.add_blob(data), length=len(data))
-
-
-def make_variant(
-    files: Files,
-    data: bytes,
-    *,
-    name: str = "any-fp32",
-    profile: str = "generic",
-    golden: bytes = b"golden",
-    extra: Mapping[str, bytes] | None = None,
-) -> Variant:
-    """Return a variant whose graph has the bytes `data`; its files are offered as blobs."""
-    more = [make_file(files, one, body) for one, body in (extra or {}).items()]
-    return Variant(
-        name=name,
-        profile=profile,
-        opset=17,
-        providers=[],
-        files=[make_file(files, "model.onnx", data), *more],
-        golden=Golden(
-            file=make_file(files, "golden.npz", golden), atol="0.001", rtol="0.001"
-        ),
-        recipe="1" * 64,
-        toolchain="2" * 64,
-        calibration="",
-        vouched="rebuilt",
-        metrics={"accuracy": "0.98"},
-    )
-
-
-def make_release(
-    files: Files,
-    version: str,
-    *,
-    model: str = "demo/digits",
-    variants: Sequence[Variant] = (),
-    rollback_to: Sequence[str] = (),
-    schema: Schema = SCHEMA,
-    demands: Demands | None = None,
-) -> Release:
-    """Return a release; without `variants` it has one whose bytes name the version."""
-    made = list(variants) or [make_variant(files, f"{model} {version}".encode() * 512)]
-    return Release(
-        model=model,
-        version=version,
-        master=File(name="master.onnx", digest="3" * 64, length=1),
-        lineage="4" * 64,
-        schema=schema,
-        modes=["active"],
-        demands=demands or Demands(),
-        rollback_to=list(rollback_to),
-        variants=made,
-    )
 
 
 class SoloFleet:
@@ -385,7 +284,7 @@ class SoloFleet:
         group: str | None = None,
         device: str | None = None,
         enrolment: str | None = None,
-        **changes: Any,  # noqa: ANN401 - fields of Header
+        **changes: Any,
     ) -> Header:
         """Return the next header; `changes` replace its fields."""
         self.counter += 1
@@ -412,7 +311,7 @@ class SoloFleet:
         *,
         labels: Mapping[str, str] | None = None,
         key: PrivateKey | None = None,
-        **changes: Any,  # noqa: ANN401 - fields of Header
+        **changes: Any,
     ) -> bytes:
         """Return a signed assignment.
 
@@ -447,7 +346,7 @@ class SoloFleet:
         *,
         left: Sequence[Left] = (),
         key: PrivateKey | None = None,
-        **changes: Any,  # noqa: ANN401 - fields of Header
+        **changes: Any,
     ) -> bytes:
         """Return a signed deployment; `slots` gives the steps of each, newest first."""
         body = Deployment(
@@ -456,13 +355,3 @@ class SoloFleet:
             left=list(left),
         )
         return seal("deployment", write(body), [key or self.keys["director"]])
-
-
-def make_step(release: ReleaseRef, *, to: str = ALL, step: str | None = None) -> Step:
-    """Return a step that admits everybody, or buckets below `to`."""
-    return Step(
-        id=step or random_id(),
-        release=release,
-        admit=Admit(salt=random_id(), to=to, enrolments=[], labels={}),
-        gates=Tighten(),
-    )

@@ -3,7 +3,7 @@
 import http.client
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,22 +11,16 @@ import msgspec
 from msgspec import Meta
 
 from modelfleet_agent import fsio
-from modelfleet_agent.clock import monotonic_s
 from modelfleet_agent.errors import AgentError, RefusedError, RetryableError
+from modelfleet_agent.link.partial import Partial, Progress
 from modelfleet_agent.link.ranges import NOT_FOUND, OK, Reading, read_answer
 from modelfleet_agent.store import Store
 from modelfleet_agent.web import Site, read_blocks
 from modelfleet_manifests.header import Hex64
 from modelfleet_manifests.release import Length, Name
 
-Progress = Callable[[int, int], None]
-"""Called with (bytes on disk, bytes in all) as a download goes on."""
-
 BLOCK = 1 << 16
 SYNC_EVERY = 8 << 20
-# Slower than this over `RATE_WINDOW_S` is a stall: a server that drips holds nobody up.
-LEAST_RATE = 256
-RATE_WINDOW_S = 30.0
 # So many attempts in one call end without a new byte before the caller is told.
 PATIENCE = 2
 WORTH = 1 << 16
@@ -61,56 +55,6 @@ class Fetched:
     path: Path
     received: int
     resumed: int
-
-
-@dataclass
-class _Download:
-    """One file on its way."""
-
-    digest: str
-    length: int
-    path: Path
-    cancel: threading.Event | None
-    progress: Progress | None
-    received: int = 0
-    resumed: int = 0
-    restarted: bool = False
-    window: tuple[float, int] = field(default_factory=lambda: (monotonic_s(), 0))
-
-    @property
-    def tag_path(self) -> Path:
-        """Where the ETag of the partial file is kept."""
-        return self.path.with_name(f"{self.path.name}.etag")
-
-    @property
-    def have(self) -> int:
-        """Bytes on disk; none where there are more than there may be."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        return size if size <= self.length else 0
-
-    def drop(self) -> None:
-        """Begin anew."""
-        fsio.remove(self.tag_path, durable=False)
-        fsio.remove(self.path)
-
-    def check(self) -> None:
-        """Return if the download may go on.
-
-        Raises:
-            RetryableError: `E_CANCELLED` or `E_SLOW`.
-        """
-        if self.cancel is not None and self.cancel.is_set():
-            raise RetryableError(
-                "E_CANCELLED", f"the download of {self.digest} was cancelled"
-            )
-        began, then = self.window
-        now = monotonic_s()
-        if now - began < RATE_WINDOW_S:
-            return
-        if self.received - then < LEAST_RATE * RATE_WINDOW_S:
-            what = f"{self.digest}: under {LEAST_RATE} bytes/s for {RATE_WINDOW_S:g} s"
-            raise RetryableError("E_SLOW", what)
-        self.window = (now, self.received)
 
 
 class Fetcher:
@@ -207,11 +151,11 @@ class Fetcher:
         length: int,
         cancel: threading.Event | None,
         progress: Progress | None,
-    ) -> _Download:
+    ) -> Partial:
         path = self._store.incoming(digest)
-        return _Download(digest, length, path, cancel, progress)
+        return Partial(digest, length, path, cancel, progress)
 
-    def _bring(self, download: _Download, take: Callable[[], object]) -> None:
+    def _bring(self, download: Partial, take: Callable[[], object]) -> None:
         """Complete the partial file, then `take` it; once more from zero if it resumed."""
         download.resumed = download.have
         try:
@@ -229,9 +173,9 @@ class Fetcher:
         except AgentError as error:
             error.data["received"] = download.received
             raise
-        fsio.remove(download.tag_path, durable=False)
+        download.drop_tag()
 
-    def _complete(self, download: _Download) -> None:
+    def _complete(self, download: Partial) -> None:
         fsio.require_space(
             download.path.parent, download.length - download.have, reserve=self._reserve
         )
@@ -248,10 +192,10 @@ class Fetcher:
                 if not broken or fruitless >= PATIENCE:
                     raise
 
-    def _attempt(self, download: _Download) -> None:
+    def _attempt(self, download: Partial) -> None:
         """Ask once for what is missing, and write what comes."""
         download.check()
-        have, tag = download.have, _read_tag(download)
+        have, tag = download.have, download.read_tag()
         fields = {"Range": f"bytes={have}-"} if have else {}
         if have and tag:
             fields["If-Range"] = tag
@@ -269,11 +213,11 @@ class Fetcher:
         download.drop()
 
     def _write(
-        self, download: _Download, response: http.client.HTTPResponse, start: int
+        self, download: Partial, response: http.client.HTTPResponse, start: int
     ) -> None:
         if start == 0:
             download.resumed = 0
-            _keep_tag(download, response.headers.get("ETag", ""))
+            download.keep_tag(response.headers.get("ETag", ""))
         with fsio.Appender(download.path, keep=start) as file:
             done = synced = start
             try:
@@ -295,7 +239,7 @@ class Fetcher:
             raise http.client.IncompleteRead(b"", download.length - done)
 
 
-def _verify(download: _Download) -> None:
+def _verify(download: Partial) -> None:
     found, length = fsio.hash_file(download.path)
     if (found, length) != (download.digest, download.length):
         download.drop()
@@ -303,28 +247,13 @@ def _verify(download: _Download) -> None:
         raise RefusedError("E_DIGEST", what, expected=download.digest, found=found)
 
 
-def _read_tag(download: _Download) -> str:
-    try:
-        return download.tag_path.read_text("ascii")
-    except (OSError, ValueError):
-        return ""  # without it the digest alone decides
-
-
-def _keep_tag(download: _Download, tag: str) -> None:
-    """Keep a strong ETag; a weak one says nothing about bytes."""
-    if tag.startswith('"') and tag.isascii():
-        fsio.write_atomic(download.tag_path, tag.encode())
-    else:
-        fsio.remove(download.tag_path, durable=False)
-
-
-def _too_long(download: _Download) -> RefusedError:
+def _too_long(download: Partial) -> RefusedError:
     download.drop()
     what = f"{download.digest}: the server has another length than the signed one"
     return RefusedError("E_LENGTH", what, length=download.length)
 
 
-def _objection(reading: Reading, status: int, download: _Download) -> AgentError:
+def _objection(reading: Reading, status: int, download: Partial) -> AgentError:
     what = f"the server answers {status} for {download.digest}"
     if reading is Reading.TOO_LONG:
         return _too_long(download)
