@@ -56,12 +56,13 @@ class Recipe:
         """Return the steps with all that decides their outcome."""
         onnx, runtime = f"onnx {tools['onnx']}", f"onnxruntime {tools['onnxruntime']}"
         steps: list[Step] = [
+            {"step": "begin", "tool": f"modelfleet recipes {REVISION}"},
             {
                 "step": "opset",
                 "tool": onnx,
                 "opset": self.opset,
                 "ceiling": self.ceiling,
-            }
+            },
         ]
         if self.precision == "fp16":
             steps.append({"step": "fp16", "tool": runtime, "keep_io_types": True})
@@ -88,6 +89,8 @@ class Recipe:
         return sha256(canonical(list(self.steps(tools))))
 
 
+REVISION = 1
+"""Raised with every change of `steps` that changes the bytes it makes."""
 QUANTIZED = ("Conv", "Gemm", "MatMul")
 """Quantizing everything broke transformers, and cost accuracy on convolutional models."""
 SAMPLES = 128

@@ -1,0 +1,65 @@
+"""Builds over HTTP."""
+
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from tests.server.builds.desk import Desk
+from tests.support.server import ServerUnderTest
+
+from modelfleet_server.builds import service
+from modelfleet_server.builds.errors import ChildError
+from modelfleet_server.kit.access import Role
+
+
+@pytest.fixture
+def desk(server: ServerUnderTest, tmp_path: Path) -> Desk:
+    return Desk(server.database, server.blobs, tmp_path)
+
+
+def fail_one(server: ServerUnderTest) -> str:
+    """Fail the first build that waits; return its id."""
+    with server.database.write() as session:
+        build = service.claim(session, at_ms=2)
+        assert build
+        error = ChildError("the build process was ended by SIGKILL", "Try again.")
+        service.fail(session, build.id, error, at_ms=3)
+        return build.id
+
+
+def test_builds_are_listed_by_version(server: ServerUnderTest, desk: Desk) -> None:
+    version = desk.publish("generic", "arm64")
+    desk.publish("armv7")
+    client = server.client(Role.VIEWER)
+    page = client.get("/api/v1/builds", params={"version": version}).json()
+    assert {item["profile"] for item in page["items"]} == {"generic", "arm64"}
+    assert {item["state"] for item in page["items"]} == {"queued"}
+    assert len(client.get("/api/v1/builds").json()["items"]) == 3
+
+
+def test_a_failed_build_is_shown_and_retried(server: ServerUnderTest, desk: Desk) -> None:
+    desk.publish("generic")
+    build = fail_one(server)
+    shown = server.client(Role.VIEWER).get(f"/api/v1/builds/{build}").json()
+    assert (shown["state"], shown["code"]) == ("failed", "build-child-died")
+    assert "SIGKILL" in shown["reason"]
+    assert shown["hint"] == "Try again."
+    operator = server.client(Role.OPERATOR)
+    again = operator.post(f"/api/v1/builds/{build}/retry")
+    assert again.json()["state"] == "queued"
+    twice = operator.post(f"/api/v1/builds/{build}/retry")
+    assert twice.status_code == HTTPStatus.CONFLICT
+    assert twice.json()["code"] == "build-state"
+
+
+def test_only_operators_retry(server: ServerUnderTest, desk: Desk) -> None:
+    desk.publish("generic")
+    path = f"/api/v1/builds/{fail_one(server)}/retry"
+    assert server.client().post(path).status_code == HTTPStatus.UNAUTHORIZED
+    assert server.client(Role.TECHNICIAN).post(path).status_code == HTTPStatus.FORBIDDEN
+
+
+def test_a_build_that_is_not_there_is_named(server: ServerUnderTest) -> None:
+    answer = server.client(Role.VIEWER).get("/api/v1/builds/nobody")
+    assert answer.status_code == HTTPStatus.NOT_FOUND
+    assert answer.json()["code"] == "build-not-found"
