@@ -1,5 +1,7 @@
 """What the catalog gets from builds."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,15 @@ def test_a_profile_without_recipe_is_refused_before_anything_is_queued(
         with pytest.raises(Exception, match="abacus"):
             workshop.queue(session, "1" * 32, ["abacus"], actor="user:ada", at_ms=1)
         assert not session.exec(select(Build)).all()
+
+
+def test_the_servers_own_process_loads_nothing_that_parses_models() -> None:
+    script = (
+        "import sys, modelfleet_server.builds.worker, modelfleet_server.builds.api\n"
+        "import modelfleet_server.builds.workshop\n"
+        "print(sorted({'numpy', 'onnx', 'onnxruntime'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
