@@ -8,8 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # --no-build-isolation: the build backend comes from the lock as well.
 .venv/setup: requirements.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "modelfleet needs Python 3.11 or newer: PYTHON=/path/to/python make $(MAKECMDGOALS)"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@bash tools/make_venv.sh $(PYTHON)
 	$(INSTALL) --require-hashes -r requirements.lock
 	$(INSTALL) --no-deps --no-build-isolation -e .
 	touch $@
