@@ -2,6 +2,8 @@
 
 Everything is as real as on a server: python-tuf metadata, DSSE envelopes, Ed25519. What a
 test changes (`permit`, `add_release`, `revoke`, …) counts after `publish`.
+
+One file although it is long: keys, roles and documents of a fleet are one thing in tests.
 """
 
 import base64

@@ -4,7 +4,7 @@ import base64
 import json
 
 import pytest
-from tests.support.solo import SoloFleet, make_release
+from tests.support.solo import make_release
 from tests.support.solo_device import EnrolledDevice
 
 from modelfleet_manifests.canonical import canonical
@@ -62,18 +62,13 @@ def test_a_recall_signed_by_a_stranger_adds_nothing(device: EnrolledDevice) -> N
 
 def test_the_revokers_key_cannot_stop(device: EnrolledDevice) -> None:
     device.refresh()
-    fleet = device.fleet
-    fleet.role("revocations").targets["tombstone/stop/release/" + BAD] = (
-        make_target_of_nothing(fleet)
-    )
-    assert device.recall(fleet.recalls()).code == ""
+    role = device.fleet.role("revocations")
+    device.fleet.revoke(BAD)
+    tombstone = role.targets.pop(f"tombstone/block/release/{BAD}")
+    role.targets[f"tombstone/stop/release/{BAD}"] = tombstone
+    assert device.recall(device.fleet.recalls()).code == ""
     assert device.state.stopped == []
     assert device.state.blocked == []
-
-
-def make_target_of_nothing(fleet: SoloFleet):  # type: ignore[no-untyped-def]  # noqa: ANN201
-    fleet.revoke(WORSE)
-    return fleet.role("revocations").targets.pop(f"tombstone/block/release/{WORSE}")
 
 
 def test_a_release_in_place_of_a_role_is_refused(device: EnrolledDevice) -> None:
