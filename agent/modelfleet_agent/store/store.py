@@ -1,5 +1,6 @@
 """Content-addressed files and the records of releases."""
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,8 +50,11 @@ class Store:
 
     def has(self, entry: FileEntry) -> bool:
         """Say whether the file is there with the right length; its bytes are not read."""
-        path = self.path_of(entry.digest)
-        return path.is_file() and path.stat().st_size == entry.length
+        try:  # another thread may remove it meanwhile
+            found = self.path_of(entry.digest).stat()
+        except FileNotFoundError:
+            return False
+        return stat.S_ISREG(found.st_mode) and found.st_size == entry.length
 
     def verify(self, digest: str) -> bool:
         """Read the file `digest` again and say whether its bytes still match."""
@@ -136,11 +140,11 @@ class Store:
 
     def records(self) -> Iterator[Record]:
         """Yield every sound record, in no order; damaged ones are left to `sweep`."""
-        for path in sorted(self.releases.glob("*.json")):
+        for path in sorted(self.releases.glob("[0-9a-f]*.json")):
             try:
                 yield decode(path.read_bytes(), name=path)
-            except RetryableError:
-                continue
+            except (RetryableError, FileNotFoundError):
+                continue  # damaged, or removed by another thread
 
     def place(self, record: Record) -> Placed:
         """Return `record` with the paths that a child opens.

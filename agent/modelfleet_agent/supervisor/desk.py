@@ -123,7 +123,8 @@ class Desk:
         view = self.door.view(self.tools.clock())
         entries = [engine.entry for engine in self.engines.values()]
         digests = {file.digest for e in entries if e.goal for file in e.goal.record.wanted}
-        busy = digests | {patch.blob for e in entries for patch in e.patches}
+        digests |= {patch.blob for e in entries for patch in e.patches}
+        busy = digests | {f"{one}.etag" for one in digests}  # beside a partial download
         keep = [
             record_of(ref.id, release, variant)
             for ref in named(self.inbox.documents())

@@ -45,7 +45,7 @@ def offer(
     )
 
 
-def goal(record: Record, step: str = "a" * 32, **changes: object) -> Goal:
+def goal(record: Record, step: str | None = "a" * 32, **changes: object) -> Goal:
     fields = {"variant": "generic-fp32", "step": step, "trial_ms": 150} | changes
     return Goal(record=record, **fields)  # type: ignore[arg-type]
 
