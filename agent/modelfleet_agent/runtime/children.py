@@ -63,6 +63,8 @@ def child_environment() -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(map(str, roots))),
         "PYTHONUTF8": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        # onnxruntime's Linux wheel otherwise writes a device id into the home directory
+        "ORT_DISABLE_TELEMETRY": "1",
         "MALLOC_ARENA_MAX": "2",  # each arena reserves 64 MiB of address space
     }
 

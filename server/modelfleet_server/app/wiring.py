@@ -110,7 +110,7 @@ HANDLERS: tuple[tuple[str, Callable[[Parts], Handler]], ...] = (
 def _make_worker(parts: Parts) -> Worker:
     settings = parts.get(Settings)
     stores = Stores(parts.get(Database), parts.get(BlobStore), settings.scratch / "builds")
-    return Worker(stores, lambda _session, _version: None, children=settings.workers)
+    return Worker(stores, children=settings.workers)
 
 
 def _make_engine(parts: Parts) -> RolloutEngine:
