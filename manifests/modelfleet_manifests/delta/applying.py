@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
-from .container import Header, Op, PatchSource, read_block, read_head
+from .coding import SymbolStream
+from .container import SYMBOLS, Header, Op, PatchSource, read_block, read_head
 from .elements import decode_elements
 from .errors import WrongBaseError, WrongResultError, WrongTargetError
-from .schedule import TEXT, Copy, Emit, Refill, list_old_text, plan_steps
+from .schedule import TEXT, Copy, Emit, Refill, list_old_text, plan_steps, width_of
 from .text import OldText, decode_text
 
 CHUNK: Final = 1 << 20
@@ -99,37 +100,49 @@ def _check_target(header: Header, new_digest: str, new_length: int) -> None:
         raise WrongTargetError(new_digest, found, why)
 
 
+class _Decoder:
+    """Turns blocks into bytes and remembers what their streams must remember."""
+
+    def __init__(
+        self, source: PatchSource, header: Header, ops: list[Op], read_old: ReadOld
+    ) -> None:
+        self._source, self._ops, self._read_old = source, ops, read_old
+        self._old_text = OldText(read_old, list_old_text(header, ops))
+        self._symbols: dict[int, SymbolStream] = {}
+
+    def refill(self, refill: Refill) -> memoryview:
+        payload = read_block(self._source, refill.size)
+        try:
+            return self._decode(payload, refill)
+        except ValueError as error:
+            raise self._source.broken(str(error)) from None
+
+    def _decode(self, payload: bytes, refill: Refill) -> memoryview:
+        if refill.stream == TEXT:
+            return memoryview(decode_text(payload, refill.size, self._old_text))
+        if not refill.stream & SYMBOLS:
+            return decode_elements(payload, refill, self._ops, self._read_old)
+        if refill.stream not in self._symbols:
+            width = width_of(refill.stream)
+            self._symbols[refill.stream] = SymbolStream(width, self._ops, self._read_old)
+        return self._symbols[refill.stream].decode(payload, refill)
+
+
 def _run(
     source: PatchSource, header: Header, ops: list[Op], read_old: ReadOld, output: _Output
 ) -> None:
-    old_text = OldText(read_old, list_old_text(header, ops))
-    streams: dict[int, memoryview] = {}
+    decoder = _Decoder(source, header, ops, read_old)
+    ready: dict[int, memoryview] = {}
     for step in plan_steps(header, ops):
         match step:
             case Copy(base, length):
                 _copy(read_old, base, length, output)
             case Emit(stream, length):
-                output.put(streams[stream][:length])
-                streams[stream] = streams[stream][length:]
+                output.put(ready[stream][:length])
+                ready[stream] = ready[stream][length:]
             case Refill():
-                streams.pop(step.stream, None)
-                streams[step.stream] = _decode(source, step, ops, read_old, old_text)
-
-
-def _decode(
-    source: PatchSource,
-    refill: Refill,
-    ops: list[Op],
-    read_old: ReadOld,
-    old_text: OldText,
-) -> memoryview:
-    payload = read_block(source, refill.size)
-    try:
-        if refill.stream == TEXT:
-            return memoryview(decode_text(payload, refill.size, old_text))
-        return decode_elements(payload, refill, ops, read_old)
-    except ValueError as error:
-        raise source.broken(str(error)) from None
+                ready.pop(step.stream, None)
+                ready[step.stream] = decoder.refill(step)
 
 
 def _copy(read_old: ReadOld, base: int, length: int, output: _Output) -> None:

@@ -42,6 +42,17 @@ class Method(IntEnum):
     """Integer difference to the old elements, modulo their width."""
     XOR = 4
     """Bits that differ from the old elements."""
+    SCALED = 5
+    """Difference to the old elements times a factor per group, as symbols."""
+    AFFINE = 6
+    """Difference to old 8-bit elements whose scale and zero point moved, as symbols."""
+    NOVEL = 7
+    """Floats without an old tensor, as symbols."""
+
+
+SYMBOLS: Final = 0x10
+"""Bit of a stream's number; the rest is the width of its elements."""
+_SYMBOL_METHODS: Final = frozenset({Method.SCALED, Method.AFFINE, Method.NOVEL})
 
 
 class Op(NamedTuple):
@@ -71,12 +82,17 @@ class Op(NamedTuple):
     @property
     def reads_old(self) -> bool:
         """Return whether `old[base:base + length]` belongs to this op."""
-        return self.method is not Method.FRESH
+        return self.method not in (Method.FRESH, Method.NOVEL)
 
     @property
     def is_coded(self) -> bool:
         """Return whether its elements come from blocks."""
         return self.method not in (Method.COPY, Method.HIDE)
+
+    @property
+    def stream(self) -> int:
+        """Return the stream of its elements: their width, and planes or symbols."""
+        return self.width | (SYMBOLS if self.method in _SYMBOL_METHODS else 0)
 
 
 class Header(NamedTuple):
@@ -148,9 +164,7 @@ def read_head(source: PatchSource, *, max_new_size: int | None) -> tuple[Header,
     if magic != MAGIC:
         raise source.broken("not a modelfleet delta (wrong magic)")
     if version != VERSION or flags or reserved:
-        raise UnknownPatchError(
-            "patch", f"format {version}.{flags} is newer than this reader"
-        )
+        raise UnknownPatchError("patch", f"format {version}.{flags} is newer than this")
     header = Header(*rest)
     limit = header.new_size if max_new_size is None else max_new_size
     if header.new_size > limit or max(header.old_size, header.new_size) > _MAX_SIZE:

@@ -48,7 +48,9 @@ def decode_elements(
     if payload[:1] != bytes([PLANES]):
         raise ValueError("unknown coder of elements")
     count = refill.size // refill.stream
-    words = decode_planes(memoryview(payload)[1:], count, refill.stream)
+    words, end = decode_planes(memoryview(payload)[1:], count, refill.stream)
+    if end != len(payload) - 1:
+        raise ValueError("bytes after the last plane")
     at = 0
     for span in refill.spans:
         part = words[at : at + span.size]

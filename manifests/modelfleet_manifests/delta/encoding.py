@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Iterator
 from typing import Final
 
-from .container import Header, Op, pack_block, pack_head
+from .coding import SymbolStream
+from .container import SYMBOLS, Header, Op, pack_block, pack_head
 from .elements import encode_elements
-from .planning import plan_ops
-from .schedule import TEXT, Copy, Emit, Refill, list_old_text, plan_steps
+from .planning import Plan, plan_ops
+from .schedule import TEXT, Copy, Emit, Refill, list_old_text, plan_steps, width_of
 from .text import MAX_WINDOW, OldText, encode_text
 
 Buffer = bytes | bytearray | memoryview
@@ -35,9 +36,9 @@ def encode_chunks(old: Buffer, new: Buffer) -> Iterator[bytes]:
         hashlib.sha256(old_view).digest(),
         hashlib.sha256(new_view).digest(),
     )
-    ops = plan_ops(old_view, new_view)
-    yield pack_head(header, ops)
-    for payload in _Blocks(old_view, new_view, header, ops):
+    plan = plan_ops(old_view, new_view)
+    yield pack_head(header, plan.ops)
+    for payload in _Blocks(old_view, new_view, header, plan):
         yield pack_block(payload)
 
 
@@ -45,9 +46,12 @@ class _Blocks:
     """The payloads of a patch, in order."""
 
     def __init__(
-        self, old: memoryview, new: memoryview, header: Header, ops: list[Op]
+        self, old: memoryview, new: memoryview, header: Header, plan: Plan
     ) -> None:
+        ops = plan.ops
         self._old, self._new, self._header, self._ops = old, new, header, ops
+        self._sides = plan.sides
+        self._streams: dict[int, SymbolStream] = {}
         self._offsets = _place(ops)
         self._gaps = _gaps_of(header, ops)
         self._text_size = sum(length for _, length in self._gaps)
@@ -65,16 +69,25 @@ class _Blocks:
                     start = self._window(text_done, old_text.size)
                     yield encode_text(data, old_text, start, level=self._level)
                     text_done += step.size
+                case Refill() if step.stream & SYMBOLS:
+                    stream = self._stream(step.stream)
+                    yield stream.encode(step, self._spans(step), self._sides)
                 case Refill():
-                    yield encode_elements(
-                        step, self._ops, self._spans(step), self._read_old
-                    )
+                    spans = self._spans(step)
+                    yield encode_elements(step, self._ops, spans, self._read_old)
+
+    def _stream(self, number: int) -> SymbolStream:
+        if number not in self._streams:
+            width = width_of(number)
+            self._streams[number] = SymbolStream(width, self._ops, self._read_old)
+        return self._streams[number]
 
     def _spans(self, step: Refill) -> list[memoryview]:
         out: list[memoryview] = []
+        width = width_of(step.stream)
         for span in step.spans:
-            start = self._offsets[span.op] + span.first * step.stream
-            out.append(self._new[start : start + span.size * step.stream])
+            start = self._offsets[span.op] + span.first * width
+            out.append(self._new[start : start + span.size * width])
         return out
 
     def _window(self, at: int, old_size: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .container import Header, Op, PatchSource, read_block, read_head
-from .schedule import TEXT, Refill, plan_steps
+from .schedule import TEXT, Refill, plan_steps, width_of
 
 
 class Part(NamedTuple):
@@ -79,7 +79,7 @@ def _read_costs(
         if step.stream == TEXT:
             text += packed
         for span in step.spans:
-            costs[span.op] += packed * span.size * step.stream / step.size
+            costs[span.op] += packed * span.size * width_of(step.stream) / step.size
     return costs, text
 
 

@@ -27,8 +27,8 @@ def encode_planes(words: Words) -> bytes:
     return b"".join(out)
 
 
-def decode_planes(payload: memoryview, count: int, width: int) -> Words:
-    """Return `count` words of `width` bytes.
+def decode_planes(payload: memoryview, count: int, width: int) -> tuple[Words, int]:
+    """Return (`count` words of `width` bytes, position after them).
 
     Raises:
         ValueError: The payload does not hold them.
@@ -44,6 +44,4 @@ def decode_planes(payload: memoryview, count: int, width: int) -> Words:
             raise ValueError("plane longer than its block")
         raw = plane if length == count else unpack(plane, count)
         columns[:, number] = np.frombuffer(raw, np.uint8)
-    if at != len(payload):
-        raise ValueError("bytes after the last plane")
-    return words
+    return words, at

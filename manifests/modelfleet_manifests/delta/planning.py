@@ -1,24 +1,34 @@
 """From two files to the op table of a patch."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from .choosing import Choice, choose
 from .container import MAX_OPS, Method, Op
 from .matching import Pair, match_tensors
-from .planes import encode_planes
-from .residual import subtract
-from .tensors import Kind, Tensor, scan_model
+from .prediction import Side
+from .tensors import Tensor, scan_model
 from .wire import WireError
 
 MIN_FRESH_BYTES: Final = 256
 """Shorter tensors without an old one compress better as text."""
-SAMPLE: Final = 1 << 16
-"""Elements on which methods compete."""
 
 
-def plan_ops(old: memoryview, new: memoryview) -> list[Op]:
+class Plan(NamedTuple):
+    """The op table, and what methods of symbols need per op, by its number."""
+
+    ops: list[Op]
+    sides: dict[int, Side]
+
+
+class _Row(NamedTuple):
+    tensor: Tensor
+    choice: Choice
+
+
+def plan_ops(old: memoryview, new: memoryview) -> Plan:
     """Return the ops that make `new`; none but copies where either is not a model.
 
     Args:
@@ -28,60 +38,43 @@ def plan_ops(old: memoryview, new: memoryview) -> list[Op]:
     try:
         old_tensors, new_tensors = scan_model(old).tensors, scan_model(new).tensors
     except WireError:
-        return _plan_general(old, new)
+        return Plan(_plan_general(old, new), {})
     pairs = match_tensors(old, new, old_tensors, new_tensors)
-    rows = [_plan_tensor(old, new, pair) for pair in pairs]
-    ops = _merge_copies(old, new, _keep_largest([row for row in rows if row is not None]))
-    return ops + _hide_rest(old_tensors, ops)
+    rows = [row for pair in pairs if (row := _plan_tensor(old, new, pair)) is not None]
+    plan = _merge_copies(old, new, _keep_largest(rows))
+    plan.ops.extend(_hide_rest(old_tensors, plan.ops))
+    return plan
 
 
-def _plan_tensor(old: memoryview, new: memoryview, pair: Pair) -> tuple[Tensor, Op] | None:
+def _plan_tensor(old: memoryview, new: memoryview, pair: Pair) -> _Row | None:
     tensor, base = pair.new, pair.old
-    width = tensor.element.width
     if base is not None and pair.equal:
-        return tensor, Op(Method.COPY, 1, 0, tensor.length, base.offset, b"")
-    if base is None:
-        if tensor.length < MIN_FRESH_BYTES:
-            return None
-        return tensor, Op(Method.FRESH, width, 0, tensor.length, 0, b"")
-    method = _choose_method(old, new, tensor, base)
-    offset = 0 if method is Method.FRESH else base.offset
-    return tensor, Op(method, width, 0, tensor.length, offset, b"")
+        copy = Op(Method.COPY, 1, 0, tensor.length, base.offset, b"")
+        return _Row(tensor, Choice(copy, None))
+    if base is None and tensor.length < MIN_FRESH_BYTES:
+        return None
+    before = None if base is None else old[base.offset : base.offset + base.length]
+    choice = choose(new[tensor.offset : tensor.offset + tensor.length], before, tensor)
+    if base is not None and choice.op.reads_old:
+        choice = choice._replace(op=choice.op._replace(base=base.offset))
+    return _Row(tensor, choice)
 
 
-def _choose_method(
-    old: memoryview, new: memoryview, tensor: Tensor, base: Tensor
-) -> Method:
-    width = tensor.element.width
-    count = min(tensor.length // width, SAMPLE)
-    skip = (tensor.length // width - count) // 2 * width
-    left = np.frombuffer(new, f"<u{width}", count, tensor.offset + skip)
-    right = np.frombuffer(old, f"<u{width}", count, base.offset + skip)
-    choices = [Method.SUBTRACT, Method.XOR]
-    if tensor.length >= MIN_FRESH_BYTES or tensor.element.kind is Kind.FLOAT:
-        choices.append(Method.FRESH)
-    sizes = {
-        method: len(encode_planes(subtract(left, right, method))) for method in choices
-    }
-    return min(choices, key=sizes.__getitem__)
-
-
-def _keep_largest(rows: list[tuple[Tensor, Op]]) -> list[tuple[Tensor, Op]]:
+def _keep_largest(rows: list[_Row]) -> list[_Row]:
     """Leave the smallest tensors to the text where the table cannot hold them all."""
     most = MAX_OPS // 2
     if len(rows) <= most:
         return rows
-    kept = sorted(rows, key=lambda row: row[0].length, reverse=True)[:most]
-    return sorted(kept, key=lambda row: row[0].offset)
+    kept = sorted(rows, key=lambda row: row.tensor.length, reverse=True)[:most]
+    return sorted(kept, key=lambda row: row.tensor.offset)
 
 
-def _merge_copies(
-    old: memoryview, new: memoryview, rows: Sequence[tuple[Tensor, Op]]
-) -> list[Op]:
+def _merge_copies(old: memoryview, new: memoryview, rows: Sequence[_Row]) -> Plan:
     """Set the gaps; join copies across text that is the same in both files."""
     ops: list[Op] = []
+    sides: dict[int, Side] = {}
     end = 0
-    for tensor, plain in rows:
+    for tensor, (plain, side) in rows:
         op = plain._replace(gap=tensor.offset - end)
         text = new[end : tensor.offset]
         last_end = ops[-1].base + ops[-1].length if ops else 0
@@ -89,13 +82,15 @@ def _merge_copies(
         if op.method is Method.COPY and joins and old[last_end : op.base] == text:
             first = ops.pop() if ops else op._replace(gap=0, length=0, base=0)
             op = first._replace(length=first.length + op.gap + op.length)
+        if side is not None:
+            sides[len(ops)] = side
         ops.append(op)
         end = tensor.offset + tensor.length
     if ops and ops[-1].method is Method.COPY:
         last = ops[-1]
         if old[last.base + last.length :] == new[end:]:
             ops[-1] = last._replace(length=last.length + len(new) - end)
-    return ops
+    return Plan(ops, sides)
 
 
 def _hide_rest(tensors: Sequence[Tensor], ops: Sequence[Op]) -> list[Op]:

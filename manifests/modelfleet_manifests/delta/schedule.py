@@ -1,6 +1,7 @@
 """The order in which blocks are decoded and bytes are written, the same on both sides.
 
-A patch has one stream of text (what is not tensor) and one stream of elements per width.
+A patch has one stream of text (what is not tensor) and streams of elements, one for each
+width and way of coding.
 Each stream is cut into blocks, and a block stands in the patch where its first byte is
 needed: a reader never seeks in the patch, and holds one block of each stream at most.
 """
@@ -8,16 +9,16 @@ needed: a reader never seeks in the patch, and holds one block of each stream at
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from .container import Header, Op
+from .container import SYMBOLS, Header, Op
 
 TEXT_BLOCK: Final = 1 << 20
 """Bytes of text per block."""
 BLOCK_BYTES: Final = 1 << 20
 """Bytes of elements per block."""
-BLOCK_ELEMENTS: Final = 1 << 18
-"""Elements per block, whichever comes first: temporaries cost 4 to 8 bytes for each."""
+BLOCK_ELEMENTS: Final = 1 << 19
+"""Elements per block, whichever comes first: temporaries cost 10 to 20 bytes for each."""
 TEXT: Final = 0
-"""The stream of text; the others are named by the width of their elements."""
+"""The stream of text; see `Op.stream` for the others."""
 
 
 class Span(NamedTuple):
@@ -53,6 +54,11 @@ class Copy(NamedTuple):
 Step = Refill | Emit | Copy
 
 
+def width_of(stream: int) -> int:
+    """Return the bytes per element of a stream."""
+    return stream & ~SYMBOLS
+
+
 def block_elements(width: int) -> int:
     """Return the elements in a full block of that width."""
     return min(BLOCK_BYTES // width, BLOCK_ELEMENTS)
@@ -61,8 +67,8 @@ def block_elements(width: int) -> int:
 def plan_steps(header: Header, ops: Sequence[Op]) -> Iterator[Step]:
     """Yield what to do, in order, from the first byte of the new file to the last."""
     text = header.new_size - sum(op.made for op in ops)
-    widths = sorted({op.width for op in ops if op.is_coded})
-    refills = {width: _cut_elements(ops, width) for width in widths}
+    streams = sorted({op.stream for op in ops if op.is_coded})
+    refills = {stream: _cut_elements(ops, stream) for stream in streams}
     refills[TEXT] = _cut_text(text)
     ready = dict.fromkeys(refills, 0)
 
@@ -81,7 +87,7 @@ def plan_steps(header: Header, ops: Sequence[Op]) -> Iterator[Step]:
         text -= op.gap
         yield from feed(TEXT, op.gap)
         if op.is_coded:
-            yield from feed(op.width, op.length)
+            yield from feed(op.stream, op.length)
         elif op.made:
             yield Copy(op.base, op.length)
     yield from feed(TEXT, text)
@@ -108,11 +114,12 @@ def _cut_text(text: int) -> Iterator[Refill]:
         yield Refill(TEXT, size, ())
 
 
-def _cut_elements(ops: Sequence[Op], width: int) -> Iterator[Refill]:
+def _cut_elements(ops: Sequence[Op], stream: int) -> Iterator[Refill]:
+    width = width_of(stream)
     room = full = block_elements(width)
     spans: list[Span] = []
     for number, op in enumerate(ops):
-        if not op.is_coded or op.width != width:
+        if not op.is_coded or op.stream != stream:
             continue
         count, first = op.length // width, 0
         while first < count:
@@ -121,7 +128,7 @@ def _cut_elements(ops: Sequence[Op], width: int) -> Iterator[Refill]:
             first += part
             room -= part
             if not room:
-                yield Refill(width, full * width, tuple(spans))
+                yield Refill(stream, full * width, tuple(spans))
                 room, spans = full, []
     if spans:
-        yield Refill(width, (full - room) * width, tuple(spans))
+        yield Refill(stream, (full - room) * width, tuple(spans))

@@ -83,12 +83,11 @@ class Tensor(NamedTuple):
         return _BYTE if self.length % element.width else element
 
     @property
-    def columns(self) -> int:
-        """Return the elements per row, a row being one index of the first axis."""
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape as declared; one axis if it does not fit the length."""
         count = self.length // self.element.width
-        if len(self.dims) < 2 or prod(self.dims) != count:  # noqa: PLR2004 - a matrix
-            return count
-        return count // self.dims[0]
+        fits = len(self.dims) > 1 and prod(self.dims) == count
+        return self.dims if fits else (count,)
 
 
 class SideTensor(NamedTuple):

@@ -1,0 +1,102 @@
+"""Fields of 0 to 32 bits each, one after the other, lowest bit first."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WORD_BITS: Final = 32
+_MASKS: Final = (np.uint64(1) << np.arange(33, dtype=np.uint64)) - np.uint64(1)
+
+Array = NDArray[Any]
+
+
+def packed_size(bits: int) -> int:
+    """Return the bytes that `pack_bits` makes of that many bits."""
+    return 4 * -(-bits // _WORD_BITS)
+
+
+def pack_bits(values: Array, widths: Array) -> bytes:
+    """Return the fields, padded with zeros to a multiple of four bytes.
+
+    Args:
+        values: Each below 2^width, uint32.
+        widths: 0 to 32 bits, one per value.
+    """
+    if not np.all(widths):
+        used = np.flatnonzero(widths)
+        values, widths = values[used], widths[used]
+    if not widths.size:
+        return b""
+    starts = np.cumsum(widths, dtype=np.int64)
+    total = int(starts[-1])
+    starts -= widths
+    places = starts >> 5
+    starts &= 31
+    shifted = values.astype(np.uint64)
+    shifted <<= starts.view(np.uint64)
+    # fields that start in one word are disjoint: or them, then write that word and the next
+    firsts = np.flatnonzero(np.diff(places, prepend=-1))
+    joined = np.bitwise_or.reduceat(shifted, firsts)
+    words = np.zeros(packed_size(total) // 4 + 1, np.uint32)
+    rows = places[firsts]
+    words[rows] = joined.astype(np.uint32)
+    words[rows + 1] |= (joined >> np.uint64(32)).astype(np.uint32)
+    return words[:-1].tobytes()
+
+
+class BitReader:
+    """Reads what `pack_bits` wrote, some fields at a time."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        """Start at the first bit.
+
+        Raises:
+            ValueError: The length is not a multiple of four bytes.
+        """
+        if len(data) % 4:
+            raise ValueError("bits of an odd length")
+        self._end = len(data)
+        self._at = 0
+        # each entry holds its word and the next, so any field lies in one entry
+        self._words = np.zeros(len(data) // 4 + 2, np.uint64)
+        self._words[:-2] = np.frombuffer(data, "<u4")
+        self._words[:-1] |= self._words[1:] << np.uint64(_WORD_BITS)
+
+    def take(self, widths: Array) -> Array:
+        """Return the next fields as uint32.
+
+        Raises:
+            ValueError: There are not as many bits.
+        """
+        if not widths.size:
+            return np.empty(0, np.uint32)
+        starts = np.cumsum(widths, dtype=np.int64)
+        total = int(starts[-1])
+        if packed_size(self._at + total) > self._end:
+            raise ValueError("too few raw bits")
+        starts -= widths
+        starts += self._at
+        self._at += total
+        fields = self._words.take(starts >> 5)
+        starts &= 31
+        fields >>= starts.view(np.uint64)
+        fields &= _MASKS.take(widths)
+        return fields.astype(np.uint32)
+
+    def finish(self) -> None:
+        """Raise ValueError unless all bits were read."""
+        if packed_size(self._at) != self._end:
+            raise ValueError("raw bits left over")
+
+
+def unpack_bits(data: bytes | memoryview, widths: Array) -> Array:
+    """Return the fields of all of `data` as uint32; undoes `pack_bits`.
+
+    Raises:
+        ValueError: `data` is not as long as the widths say.
+    """
+    reader = BitReader(data)
+    fields = reader.take(widths)
+    reader.finish()
+    return fields

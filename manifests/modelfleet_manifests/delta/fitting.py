@@ -1,0 +1,149 @@
+"""Factors and sizes per group, from both files. Only the encoder does this.
+
+Nothing here must be exact: what comes out is written into the patch.
+"""
+
+from math import log2
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import contexts as ctx
+from .container import Method
+from .floats import FORMATS, exponents, to_float32
+from .groups import MAX_PRECISION, Groups
+from .prediction import AFFINE_BITS, MAX_AFFINE, SILENT, Side
+from .words import Words
+
+Array = NDArray[Any]
+
+_ROOM: Final = 2
+_MAX_FACTOR: Final = 1 << 27
+_TINY: Final = np.float32(1e-37)
+
+
+class Shape(NamedTuple):
+    """Elements as (outer, groups, inner); group n is `[:, n, :]`."""
+
+    outer: int
+    groups: int
+    inner: int
+
+    def of(self, values: Array) -> Array:
+        """Return `values` in this shape."""
+        return values.reshape(self.outer, self.groups, self.inner)
+
+
+class Fit(NamedTuple):
+    """A way to predict a tensor."""
+
+    method: Method
+    groups: Groups
+    side: Side
+
+
+def fit_scaled(old: Words, new: Words, kind: int, shape: Shape, *, scaled: bool) -> Fit:
+    """Fit floats: new = old times a factor per group, or times 1."""
+    with np.errstate(all="ignore"):
+        before = to_float32(old, kind)
+        step = to_float32(new, kind) - before
+        before, step = shape.of(before), shape.of(step)
+        precision, factors = 0, np.zeros(shape.groups, np.int32)
+        if scaled:
+            precision, factors = _fit_factors(before, step)
+            slopes = factors.astype(np.float32) * np.float32(2.0**-precision)
+            step = step - before * slopes[:, None]
+        sizes = np.abs(step).mean((0, 2), dtype=np.float32)
+    layout = FORMATS[kind]
+    codes = _codes_of(sizes, 2 * (layout.bias + layout.mantissa))
+    same = (shape.of(old) == shape.of(new)).all((0, 2))
+    codes[same], factors[same] = SILENT, 0
+    groups = Groups(kind, precision, shape.inner, shape.groups)
+    return Fit(Method.SCALED, groups, Side(codes, factors))
+
+
+def fit_whole(old: Words, new: Words, shape: Shape) -> Fit:
+    """Fit whole numbers: new = old."""
+    width = old.itemsize
+    left = (new - old).view(f"<i{width}")
+    sizes = np.abs(shape.of(left).astype(np.float32)).mean((0, 2))
+    codes = _codes_of(sizes, 0)
+    codes[(shape.of(left) == 0).all((0, 2))] = SILENT
+    side = Side(codes, np.zeros(shape.groups, np.int32))
+    return Fit(Method.SCALED, Groups(0, 0, shape.inner, shape.groups), side)
+
+
+def fit_affine(
+    old: Words, new: Words, zeros: tuple[int, int], kind: int, shape: Shape
+) -> Fit:
+    """Fit 8-bit numbers: new - zero = (old - zero) times a factor per group."""
+    view = np.int8 if kind == 0 else np.uint8
+    before = shape.of(old.view(view).astype(np.float32)) - np.float32(zeros[0])
+    after = shape.of(new.view(view).astype(np.float32)) - np.float32(zeros[1])
+    power = np.maximum(np.einsum("oci,oci->c", before, before), _TINY)
+    slopes = np.einsum("oci,oci->c", before, after) / power - 1
+    limit = MAX_AFFINE - 1
+    factors = np.rint(slopes * (1 << AFFINE_BITS)).clip(-limit, limit).astype(np.int32)
+    slopes = 1 + factors.astype(np.float32) * np.float32(2.0**-AFFINE_BITS)
+    rest = np.abs(after - before * slopes[:, None])
+    # what is left of rounding alone says nothing about the network
+    sizes = np.rint(rest).mean((0, 2))
+    groups = Groups(kind, AFFINE_BITS, shape.inner, shape.groups, *zeros)
+    return Fit(Method.AFFINE, groups, Side(_codes_of(sizes, 0), factors))
+
+
+def find_zeros(old: Words, new: Words, kind: int, shape: Shape) -> tuple[int, int]:
+    """Return the zero points of old and new elements that explain the groups best.
+
+    Each group lies on a line new = slope x old + offset; all these lines meet in the point
+    of the two zero points.
+    """
+    if kind == 0:
+        return 0, 0
+    before = shape.of(old.astype(np.float32))
+    after = shape.of(new.astype(np.float32))
+    size = shape.outer * shape.inner
+    mean_x, mean_y = before.mean((0, 2)), after.mean((0, 2))
+    cross = np.einsum("oci,oci->c", before, after) / size - mean_x * mean_y
+    power = np.einsum("oci,oci->c", before, before) / size - mean_x**2
+    slopes = cross / np.maximum(power, 1e-3)
+    offsets = mean_y - slopes * mean_x
+    spread = slopes - slopes.mean()
+    if shape.groups < 3 or float(spread @ spread) < 1e-9:  # noqa: PLR2004 - no line to fit
+        zero = 128
+        return zero, round(float(np.median(offsets + slopes * zero)))
+    zero = round(-float(spread @ offsets) / float(spread @ spread))
+    zero = min(max(zero, -255), 511)
+    return zero, min(max(round(float(np.median(offsets + slopes * zero))), -255), 511)
+
+
+def fit_novel(new: Words, kind: int, shape: Shape) -> Fit:
+    """Fit floats without an old tensor: the largest and the mean exponent per group."""
+    powers = shape.of(exponents(new, kind))
+    top = powers.max((0, 2)).astype(np.int32)
+    low = top - powers.mean((0, 2), dtype=np.float32)
+    classes = np.clip(low - 1, 0, ctx.NOVEL_CLASSES - 1).astype(np.int32)
+    codes = (classes << 9 | (top + 1)).astype(np.uint16)
+    side = Side(codes, np.zeros(shape.groups, np.int32))
+    return Fit(Method.NOVEL, Groups(kind, 0, shape.inner, shape.groups), side)
+
+
+def _fit_factors(before: Array, step: Array) -> tuple[int, Array]:
+    power = np.einsum("oci,oci->c", before, before)
+    slopes = np.einsum("oci,oci->c", before, step) / np.maximum(power, _TINY)
+    slopes[~np.isfinite(slopes)] = 0
+    size = float(np.abs(before[:, : 1 + 4096 // before.shape[2]]).mean())
+    rest = float(np.abs(step - before * slopes[:, None])[:, :256].mean())
+    ratio = size / rest if rest > 0 and np.isfinite(size / rest) else 1e6
+    precision = min(max(round(log2(max(ratio, 1.0))) + 3, 4), MAX_PRECISION)
+    limit = min(_MAX_FACTOR, 1 << 23)
+    return precision, np.rint(slopes * 2.0**precision).clip(-limit, limit).astype(np.int32)
+
+
+def _codes_of(sizes: Array, offset: int) -> Array:
+    """Return codes of mean sizes; `offset` makes the smallest step of a float size 1."""
+    logs = np.log2(np.maximum(sizes.astype(np.float64), 2.0**-140))
+    logs[~np.isfinite(logs)] = 0
+    codes: Array = np.rint(2 * logs) + offset + ctx.SIZE_ONE + _ROOM
+    return codes.clip(1, 0x7FFF).astype(np.uint16)

@@ -1,0 +1,241 @@
+"""Range asymmetric numeral systems in many lanes at once, so that numpy is fast enough.
+
+A state is 32 bits, of which 16 leave at a time; frequencies add up to 2^12. Step by step,
+lane i takes the i-th of the next elements. Lanes are not free: each carries a state. So the
+number of lanes halves towards the end of a block. A lane that retires gives its 16 low bits
+back as the next word to be read, and the lanes left at the end are few.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bits import pack_bits, unpack_bits
+
+PROB_BITS: Final = 12
+_TOTAL: Final = 1 << PROB_BITS
+_LOW: Final = 1 << 16
+"""States are at least this between steps, and below 2^32."""
+
+_MAX_TOP: Final = 12
+_MIN_LANES: Final = 2
+"""Lanes of the smallest block, log2."""
+_BYTES_PER_LANE: Final = 64
+"""A lane costs about half a byte."""
+
+Array = NDArray[Any]
+
+
+class Layout(NamedTuple):
+    """How `size` elements are dealt to lanes.
+
+    Attributes:
+        size: Elements.
+        top: Lanes at the start, as a power of two (log2).
+        bottom: Lanes at the end, likewise.
+        steps: Steps of each number of lanes below the top.
+    """
+
+    size: int
+    top: int
+    bottom: int
+    steps: int
+
+    def phases(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (lanes, first element, end), in the order of decoding."""
+        tail = self.steps * ((1 << self.top) - (1 << self.bottom))
+        at = self.size - tail
+        yield 1 << self.top, 0, at
+        for power in range(self.top - 1, self.bottom - 1, -1):
+            end = at + (self.steps << power)
+            yield 1 << power, at, end
+            at = end
+
+    def slices(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (lanes, first element, end) of every step, in the order of decoding."""
+        for lanes, start, end in self.phases():
+            for at in range(start, end, lanes):
+                yield lanes, at, min(at + lanes, end)
+
+    @property
+    def is_possible(self) -> bool:
+        """Return whether the retiring lanes have enough elements."""
+        tail = self.steps * ((1 << self.top) - (1 << self.bottom))
+        return 0 <= self.bottom <= self.top <= 14 and 0 <= tail <= self.size  # noqa: PLR2004
+
+
+def choose_layout(codes: Array, size: int) -> Layout:
+    """Return as many lanes as cost about one percent, with steps that let them grow.
+
+    Args:
+        codes: As for `encode_symbols`, of some of the elements.
+        size: All elements.
+    """
+    frequencies = np.maximum(codes >> 16, 1).astype(np.float32)
+    bits = max(0.02, float(PROB_BITS - np.log2(frequencies).mean()))
+    spent = int(size * bits / 8)
+    top = min(_MAX_TOP, max(_MIN_LANES, (spent // _BYTES_PER_LANE).bit_length()))
+    bottom = min(top, _MIN_LANES + 2 if spent > 1 << 12 else _MIN_LANES)
+    layout = Layout(size, top, bottom, int(16 / bits) + 2)
+    while not layout.is_possible:
+        layout = layout._replace(top=layout.top - 1)
+    return layout
+
+
+def slower_growth(layout: Layout) -> Layout:
+    """Return a layout for elements that do not let lanes grow as fast as `layout`."""
+    slower = layout._replace(steps=layout.steps + layout.steps // 4 + 1)
+    if not slower.is_possible:
+        slower = layout._replace(top=layout.top - 1)
+    return slower
+
+
+def encode_symbols(layout: Layout, codes: Array) -> bytes | None:
+    """Return states and words of the elements with these frequencies.
+
+    Args:
+        layout: How to deal them.
+        codes: Per element its frequency, 1 to 4095 of 2^12, times 2^16, plus the sum of the
+            frequencies of lower symbols; uint32.
+
+    Returns:
+        None if lanes cannot grow as fast as `layout` says.
+    """
+    state = np.full(1 << layout.bottom, _LOW, np.uint32)
+    words: list[Array] = []  # in reverse order of reading
+    for lanes, start, end in reversed(list(layout.slices())):
+        if lanes > state.size:
+            born = _take_back(words, lanes - state.size)
+            if born is None:
+                return None
+            state = np.concatenate([state, born | np.uint32(_LOW)])
+        part = state[: end - start]
+        code = codes[start:end]
+        freq = code >> 16
+        full = (part >= freq << 20).nonzero()[0]
+        leaving = part[full]
+        words.append(leaving.astype(np.uint16))
+        part[full] = leaving >> 16
+        quotient = part // freq
+        code = code & 0xFFFF
+        # the state becomes quotient * 2^12 + start + remainder
+        freq = _TOTAL - freq
+        freq *= quotient
+        part += freq
+        part += code
+    return _pack_states(state) + b"".join(part.tobytes() for part in reversed(words))
+
+
+def _take_back(words: list[Array], count: int) -> Array | None:
+    """Take the words that will be read next, in reading order."""
+    taken: list[Array] = []
+    while count:
+        if not words:
+            return None
+        part = words.pop()
+        if part.size > count:
+            words.append(part[count:])
+            part = part[:count]
+        taken.append(part)
+        count -= part.size
+    return np.concatenate(taken).astype(np.uint32)
+
+
+def _pack_states(state: Array) -> bytes:
+    """Return the states: 4 bits for the length of each, then its bits below the highest."""
+    sizes = np.frexp(state.astype(np.float64))[1] - 17
+    low = (state & np.uint32(0xFFFF)).astype(np.uint16)
+    high = (state >> np.uint32(16)) - (np.uint32(1) << sizes.astype(np.uint32))
+    nibbles = pack_bits(sizes, np.full(state.size, 4))
+    return nibbles + low.tobytes() + pack_bits(high, sizes)
+
+
+class Decoder:
+    """Decodes one block; the tables may change between steps."""
+
+    def __init__(self, layout: Layout, data: memoryview) -> None:
+        """Read the states.
+
+        Raises:
+            ValueError: Layout or data are impossible.
+        """
+        if not layout.is_possible:
+            raise ValueError("impossible lanes")
+        lanes = 1 << layout.top
+        head = 4 * -(-lanes // 8)
+        sizes = unpack_bits(data[:head], np.full(lanes, 4))
+        middle = head + 2 * lanes
+        end = middle + 4 * -(-int(sizes.sum()) // 32)
+        if end > len(data) or (len(data) - end) % 2:
+            raise ValueError("states and words have another length")
+        low = np.frombuffer(data[head:middle], "<u2").astype(np.uint32)
+        high = unpack_bits(data[middle:end], sizes.astype(np.int64)) + (
+            np.uint32(1) << sizes
+        )
+        self._state = (high << np.uint32(16)) | low
+        self._words = np.frombuffer(data[end:], "<u2").astype(np.uint32)
+        self._at = 0
+        self._spare = np.empty(lanes, np.uint32)
+        self._out = np.empty(lanes, np.uint32)
+        self._slots = np.empty(lanes, np.int64)
+        self._slices = layout.slices()
+
+    def run_to(self, end: int, table: Array, rows: Array, symbols: Array) -> None:
+        """Decode up to element `end`, which is the end of a step.
+
+        Args:
+            end: Elements of the block that are decoded then.
+            table: As from `Tables.entries`.
+            rows: Per element of the block where its table starts, uint32.
+            symbols: Receives the symbols, uint8.
+
+        Raises:
+            ValueError: The data does not fit.
+        """
+        for lanes, start, stop in self._slices:
+            if lanes < self._state.size:
+                self._retire(lanes)
+            found = self._step(table, rows[start:stop])
+            np.copyto(symbols[start:stop], found, casting="unsafe")
+            if stop == end:
+                return
+
+    def finish(self) -> None:
+        """Raise ValueError unless everything was used up."""
+        if self._words.size != self._at or np.any(self._state != _LOW):
+            raise ValueError("words left over")
+
+    def _step(self, table: Array, rows: Array) -> Array:
+        size = rows.size
+        state, spare, slots = self._state[:size], self._spare[:size], self._slots[:size]
+        out = self._out[:size]
+        np.bitwise_and(state, 0xFFF, out=spare)
+        np.bitwise_or(spare, rows, out=spare)
+        slots[:] = spare
+        table.take(slots, out=out, mode="clip")
+        state >>= PROB_BITS
+        np.right_shift(out, 20, out=spare)
+        state *= spare
+        np.right_shift(out, 8, out=spare)
+        spare &= 0xFFF
+        state += spare
+        low = (state < _LOW).nonzero()[0]
+        end = self._at + low.size
+        if end > self._words.size:
+            raise ValueError("too few words")
+        renewed = state[low]
+        renewed <<= 16
+        renewed |= self._words[self._at : end]
+        state[low] = renewed
+        self._at = end
+        return out
+
+    def _retire(self, lanes: int) -> None:
+        gone = self._state[lanes:]
+        if np.any(gone >> np.uint32(16) != 1):
+            raise ValueError("a lane retired in the wrong state")
+        rest = self._words[self._at :]
+        self._words, self._at = np.concatenate([gone & np.uint32(0xFFFF), rest]), 0
+        self._state = self._state[:lanes].copy()

@@ -1,0 +1,140 @@
+"""How often each symbol came in each context so far: both sides learn the same.
+
+Nothing about frequencies is written into a patch. Each context starts from a guess, counts
+what it sees, and the tables are made anew each time the elements seen have doubled.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .rans import PROB_BITS
+from .symbols import ALPHABET, ESCAPE, SIDE, bin_sizes
+
+Array = NDArray[Any]
+
+FIRST_REFRESH: Final = 1 << 11
+"""Elements after which the tables are made anew for the first time."""
+LAST_REFRESH: Final = 1 << 20
+"""Elements between two refreshes, at most."""
+_TOTAL: Final = 1 << PROB_BITS
+_SEEN: Final = 16
+"""What one element adds to its count."""
+_GUESSED: Final = 24
+"""How many elements a guess weighs."""
+_SPARSE: Final = 1 << 16
+"""Elements seen after which only one in four is counted: enough, and faster."""
+_OLD_AGE: Final = 1 << 21
+"""A context whose counts add up to more is halved, so that it follows changes."""
+
+
+def guess_counts(means: Array, cut: Array) -> Array:
+    """Return the counts that contexts start from, one row each: two-sided geometric.
+
+    Args:
+        means: Expected size of what is coded, in 1/16; int64.
+        cut: Whether low bits were cut off, so that -1 is as likely as 0; bool.
+    """
+    # the weight of size n + 1 is that of n times mean / (mean + 1), in whole 2^-20
+    sizes = bin_sizes()
+    weights = np.empty((int(sizes.sum()) + 1, means.size), np.int64)
+    weights[0] = 1 << 20
+    for number in range(1, len(weights)):
+        weights[number] = weights[number - 1] * means // (means + 16)
+    starts = np.cumsum(sizes) - sizes
+    positive = np.add.reduceat(weights[:-1], starts)
+    negative = np.where(cut, positive, np.add.reduceat(weights[1:], starts))
+    counts = np.zeros((means.size, ALPHABET), np.int64)
+    counts[:, :SIDE], counts[:, SIDE:ESCAPE] = positive.T, negative.T
+    counts[:] = counts * (_GUESSED * _SEEN) // counts.sum(1, keepdims=True)
+    counts[:, ESCAPE] = 2
+    counts[:, 0] += 1
+    return counts
+
+
+class Tables:
+    """The counts of all contexts of a stream, and the tables in force.
+
+    Attributes:
+        codes: For context * ALPHABET + symbol: frequency << 16 | sum of the frequencies of
+            lower symbols, uint32. A symbol of frequency 0 is escaped.
+    """
+
+    codes: Array
+
+    def __init__(self, guesses: Array) -> None:
+        """Start from one row of counts per context."""
+        self._counts = guesses.copy()
+        self._seen = 0
+        self._due = FIRST_REFRESH
+        self._held: tuple[bytes, Array] | None = None
+        self._set_frequencies()
+
+    def copy(self) -> "Tables":
+        """Return tables that learn on their own from here."""
+        twin = Tables.__new__(Tables)
+        twin.__dict__.update(self.__dict__, _counts=self._counts.copy())
+        return twin
+
+    def learn(self, contexts: Array, symbols: Array) -> None:
+        """Count these elements; the tables change when enough were seen."""
+        step = 4 if self._seen >= _SPARSE else 1
+        codes = contexts[::step].astype(np.intp)
+        codes *= ALPHABET
+        codes += symbols[::step]
+        counts = np.bincount(codes, minlength=self._counts.size).reshape(self._counts.shape)
+        self._counts += counts * _SEEN
+        self._seen += symbols.size
+        if self._seen < self._due:
+            return
+        self._due = self._seen + min(self._seen, LAST_REFRESH)
+        old = self._counts.sum(1) > _OLD_AGE
+        self._counts[old] -= self._counts[old] >> 1
+        self._set_frequencies()
+
+    def missing(self) -> int:
+        """Return how many more elements bring the next refresh."""
+        return max(1, self._due - self._seen)
+
+    def entries(self, contexts: Array) -> Array:
+        """Return the decoding tables of these contexts, 2^12 entries each, uint32.
+
+        An entry is `frequency << 20 | (slot - start) << 8 | symbol`.
+        """
+        key = contexts.tobytes()
+        if self._held is not None and self._held[0] == key:
+            return self._held[1]
+        freqs, starts = self._freqs[contexts].ravel(), self._starts[contexts].ravel()
+        heads = np.tile(np.arange(ALPHABET, dtype=np.uint32), contexts.size)
+        heads |= freqs << np.uint32(20)
+        heads -= starts << np.uint32(8)
+        # within a run of one symbol, slot - start counts up from 0
+        slots = np.tile(np.arange(_TOTAL, dtype=np.uint32) << np.uint32(8), contexts.size)
+        table: Array = np.repeat(heads, freqs)
+        table += slots
+        self._held = key, table
+        return table
+
+    def _set_frequencies(self) -> None:
+        self._freqs, self._starts = _frequencies(self._counts)
+        self.codes = (self._freqs << np.uint32(16) | self._starts).ravel()
+        self._held = None
+
+
+def _frequencies(counts: Array) -> tuple[Array, Array]:
+    """Return (frequencies, starts) per context and symbol, uint32; each row adds to 2^12.
+
+    Symbols that were never counted have frequency 0 and are escaped, but for the neighbours
+    of those that were: so what is used can spread.
+    """
+    seen = counts > 0
+    used = seen.astype(np.int64)
+    used[:, 1:ESCAPE] |= seen[:, : ESCAPE - 1]
+    used[:, : ESCAPE - 1] |= seen[:, 1:ESCAPE]
+    room = _TOTAL - used.sum(1, keepdims=True)
+    freqs = used + counts * room // counts.sum(1, keepdims=True)
+    top = counts.argmax(1)
+    freqs[np.arange(top.size), top] += _TOTAL - freqs.sum(1)
+    starts = np.cumsum(freqs, 1) - freqs
+    return freqs.astype(np.uint32), starts.astype(np.uint32)
