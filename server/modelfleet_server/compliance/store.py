@@ -12,6 +12,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from modelfleet_manifests.topics import PREFIX
+from modelfleet_manifests.wanted import Reason
 from modelfleet_server.compliance.domain import ORDER, Compliance
 from modelfleet_server.devices.domain import DeviceState
 from modelfleet_server.devices.tables import (
@@ -32,6 +33,8 @@ WAITS = (
     "no-assignment", "held", "expired",
 )  # fmt: skip
 FAILS = ("quarantined", "not-allowed", "agent-too-old")
+BIT_ROT = "bit-rot"
+"""What a device reports while it repairs a file that was altered under a running model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +122,19 @@ def _rank(session: Session, now_ms: int) -> ColumnElement[int]:
         (col(GroupSlot.slot).is_(None), Compliance.COMPLIANT),
         (col(SlotState.slot).is_(None), Compliance.WAITING),
         (revoked, Compliance.REVOKED),
-        (col(SlotState.intact).is_(False), Compliance.DRIFTED),
+        (
+            or_(col(SlotState.intact).is_(False), col(SlotState.reason) == BIT_ROT),
+            Compliance.DRIFTED,
+        ),
         (col(SlotState.phase) != "idle", Compliance.UPDATING),
-        (col(SlotState.reason).in_(FAILS), Compliance.FAILED),
+        # What is no word of the resolver is the code of the device's last failure.
+        (
+            or_(
+                col(SlotState.reason).in_(FAILS),
+                col(SlotState.reason).not_in([reason.value for reason in Reason]),
+            ),
+            Compliance.FAILED,
+        ),
         (behind, Compliance.WAITING),
         (col(SlotState.reason).in_(WAITS), Compliance.WAITING),
         (col(SlotState.release).is_(None), Compliance.FAILED),

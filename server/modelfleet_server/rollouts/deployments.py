@@ -41,14 +41,19 @@ def edit(
 ) -> Issued:
     """Publish a group's deployment with the steps of one slot changed.
 
-    A group that did not govern the slot before governs it from now on.
+    A group that did not govern the slot before governs it from now on. A change that
+    leaves the steps as they are publishes nothing: every device would have to hear it.
 
     Raises:
         InvalidError: The document would not fit; the message names the slot to move.
     """
     held = slots_of(session, group.id)
     first = slot not in held
-    held[slot] = change(held.get(slot, []))
+    before = documents.current(session, deployment_topic(group.id))
+    steps = change(held.get(slot, []))
+    if before is not None and steps == held.get(slot):
+        return before
+    held[slot] = steps
     slots = {name: SlotSteps(steps=steps) for name, steps in held.items()}
     try:
         check_limits(slots, group.name)
