@@ -104,12 +104,20 @@ class Proof:
 def enrol(session: Session, director: Director, wish: Proof, *, now_ms: int) -> Enrolled:
     """Take a device in, and publish its first assignment.
 
+    A device whose answer was lost asks again with the same token and key, and gets the same
+    enrolment with a new bearer token.
+
     Raises:
         ClaimError: The token is unknown, used or expired, or the proof does not verify.
         InvalidError: A fact has another type than it should.
     """
-    claim = _take_claim(session, wish, now_ms)
     token = new_secret()
+    repeated = _find_repeated(session, wish)
+    if repeated is not None:
+        repeated.token_hash = hash_token(token)
+        session.add(repeated)
+        return Enrolled(repeated, token)
+    claim = _take_claim(session, wish, now_ms)
     held = session.get(Device, claim.device)
     device = held or Device(
         id=claim.device, enrolment="", state=DeviceState.ENROLLED, report_key="",
@@ -220,6 +228,21 @@ def relabel(
         at_ms=now_ms,
     )
     return device
+
+
+def _find_repeated(session: Session, wish: Proof) -> Device | None:
+    """Return the device that this very token and key enrolled before."""
+    claim = session.get(Claim, hash_token(wish.token))
+    if claim is None or claim.used_ms is None:
+        return None
+    device = session.get(Device, claim.device)
+    same = (
+        device is not None
+        and device.state is DeviceState.ENROLLED
+        and device.report_key == wish.public_key
+        and device.enrolled_ms == claim.used_ms
+    )
+    return device if same and proves(wish.token, wish.public_key, wish.proof) else None
 
 
 def _take_claim(session: Session, wish: Proof, now_ms: int) -> Claim:
