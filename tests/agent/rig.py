@@ -54,7 +54,6 @@ class Rig:
         self.process: subprocess.Popen[bytes] | None = None
         self._earlier: set[str] = set()
         server.mqtt = broker
-        server.claims["claim-" + self.device] = self.device
         self.peer = Peer(broker)  # type: ignore[arg-type]
         self.peer.subscribe(topics.device_topic(self.device, "report"))
         self.peer.subscribe(topics.device_topic(self.device, "telemetry"))
@@ -74,8 +73,9 @@ class Rig:
         )
 
     def enrol(self, *arguments: str) -> Enrolment:
-        """Enrol by the command."""
-        claim = f"claim-{self.device}"
+        """Enrol by the command, each time with another claim token."""
+        claim = f"claim-{random_id()}"
+        self.server.claims[claim] = self.device
         done = self.command(
             "enrol", "--server", self.server.url, "--token", claim, *arguments
         )

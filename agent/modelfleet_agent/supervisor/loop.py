@@ -2,6 +2,7 @@
 
 import logging
 import queue
+import threading
 from dataclasses import dataclass
 
 from modelfleet_agent.clock import monotonic_s
@@ -21,6 +22,7 @@ from modelfleet_manifests.topics import RECALLS, TIMESTAMP, parse_topic
 log = logging.getLogger(__name__)
 
 LONGEST_S = 0.5  # a signal is seen within it
+AFTER_DEFECT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,14 @@ class Supervisor:
         self._parts.session.set_groups(self._desk.inbox.groups())
         self._parts.session.start()
         while not self._stopping:
-            self._take()
-            self._look()
+            try:
+                self._take()
+                self._look()
+            except Exception as error:
+                # a defect in deciding must not end what serves
+                log.exception("a defect")
+                self._parts.voice.complain("E_INTERNAL", f"{type(error).__name__}: {error}")
+                threading.Event().wait(AFTER_DEFECT_S)  # and must not burn the processor
         self._parts.teller.tell_status()
 
     def _take(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from modelfleet_agent.clock import Clock
 from modelfleet_agent.errors import AgentError, RetryableError
 from modelfleet_agent.trust.door import TrustDoor
-from modelfleet_agent.update.policy import METADATA, Metadata, Rng, metadata_due, refresh_at
+from modelfleet_agent.update.policy import METADATA, Metadata, Rng, metadata_due
 from modelfleet_manifests.release import ReleaseRef
 
 log = logging.getLogger(__name__)
@@ -43,12 +43,14 @@ class Refresher:
         self._known = Metadata(refreshed=clock(), expires=_expires(door))
         self._wait_ms = 0
         self._needed = False
+        self._errors = self._unmet = 0
         self._cancel = threading.Event()
         self._thread: threading.Thread | None = None
 
     def need(self, wants: Wants, *, anew: bool) -> None:
         """Say that something is not known; with `anew` it is another thing than before."""
-        if anew:
+        if anew:  # and it was heard, so there is a network
+            self._errors = self._unmet = 0
             self._known = replace(self._known, failures=0)
         self._needed = True
         self.look(wants)
@@ -56,7 +58,8 @@ class Refresher:
     def satisfied(self) -> None:
         """Say that nothing is missing."""
         self._needed = False
-        self._known = replace(self._known, failures=0)
+        self._unmet = 0
+        self._known = replace(self._known, failures=self._errors)
 
     def look(self, wants: Wants) -> None:
         """Begin a refresh where one is due."""
@@ -88,12 +91,12 @@ class Refresher:
 
     def finished(self, error: AgentError | None) -> None:
         """Take the end of a refresh, in the supervisor's thread."""
-        now, failures = self._clock(), self._known.failures + 1
-        # counted as a failure until `satisfied` says that it brought what is needed
-        if error is None and not self._needed:
-            failures = 0
+        self._errors = self._errors + 1 if error else 0
+        # one that brought not what is needed counts, until `satisfied` says otherwise
+        self._unmet = self._unmet + 1 if self._needed else 0
+        now, failures = self._clock(), self._errors + self._unmet
         self._wait_ms = METADATA.wait_ms(max(failures, 1), self._rng)
-        refreshed = now if error is None else self._known.refreshed
+        refreshed = self._known.refreshed if error else now
         self._known = Metadata(refreshed, _expires(self._door), failures, now)
 
     def close(self) -> None:
@@ -101,13 +104,6 @@ class Refresher:
         self._cancel.set()
         if self._thread:
             self._thread.join(5)
-
-    @property
-    def next_ms(self) -> int:
-        """When to look again, Unix ms."""
-        if self._needed or self._known.failures:
-            return self._known.tried + self._wait_ms
-        return refresh_at(self._known)
 
     @property
     def _busy(self) -> bool:

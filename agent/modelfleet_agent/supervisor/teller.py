@@ -52,6 +52,7 @@ class Teller:
         self._voice = voice
         self._session = session
         self._endpoint: Endpoint | None = None
+        self._status: Status | None = None
 
     def report(self) -> bool:
         """Make a report where one is due; False where it should be made a moment later."""
@@ -99,8 +100,12 @@ class Teller:
             endpoint=self._endpoint or Endpoint(),
             slots={slot: status_of(view) for slot, view in self._views().items()},
         )
+        before = self._status
+        if before and status == msgspec.structs.replace(before, at=status.at):
+            return  # nothing new: spare the disk
         try:
             write_status(self._dir, status)
+            self._status = status
         except RetryableError as error:
             log.warning("the status file: %s", error)
 

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 MAX_ERRORS = 32
 MAX_TEXT = 200
 GAP_S = 0.1  # several changes within it are one report
+DISK_S = 5.0  # until a disk that took no report is tried again
 AGAIN_S = 30.0  # without an acknowledgement
 SILENT_BATCHES = 6  # of so many empty batches one is sent, for the memory it carries
 
@@ -92,6 +93,7 @@ class Voice:
             log.warning("the report cannot be kept: %s", error)
             for text in errors:
                 self._errors.put(text)
+            self._said_at += DISK_S
             return False
         self._said = msgspec.json.encode(essence)
         self._send(sealed)
