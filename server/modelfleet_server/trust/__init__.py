@@ -3,6 +3,7 @@
 | module       | gives                                                                |
 |--------------|----------------------------------------------------------------------|
 | `director`   | signs assignments and deployments, once each; renews them            |
+| `ledger`     | what it signed: in force, and all before                             |
 | `ceremony`   | begins a fleet                                                       |
 | `online`     | the keys beside the server: snapshot, timestamp, director            |
 | `approver`   | the approvers' encrypted key file; never read by the server          |

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 from msgspec import UNSET
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from modelfleet_manifests.assignment import Assignment
 from modelfleet_manifests.deployment import Deployment
@@ -23,9 +23,7 @@ from modelfleet_manifests.header import VERSION, Header, Order, check_address
 from modelfleet_manifests.keys import PrivateKey, PublicKey
 from modelfleet_manifests.topics import parse_topic
 from modelfleet_server.bridge import outbox
-from modelfleet_server.kit.errors import NotFoundError
-from modelfleet_server.trust import store
-from modelfleet_server.trust.tables import DirectorDocument, DirectorTopic
+from modelfleet_server.trust import ledger, store
 
 log = logging.getLogger(__name__)
 
@@ -126,11 +124,9 @@ def publish(  # noqa: PLR0913 the header names its addressee in one of two ways
         FormatError: The document has a value out of range.
         LimitError: The signed document would be too large for the topic.
     """
-    held = session.get(DirectorTopic, topic)
-    order = Order(
-        max(epoch(session), held.epoch if held else 0),
-        max(held.counter + 1 if held else 0, now_ms),
-    )
+    seen = store.in_force(session)
+    last = ledger.last_order(session, topic) or Order(0, -1)
+    order = Order(max(seen.epoch, last.epoch), max(last.counter + 1, now_ms))
     kind = _kind_of(topic)
     header = Header(
         type=kind,
@@ -141,7 +137,7 @@ def publish(  # noqa: PLR0913 the header names its addressee in one of two ways
         counter=order.counter,
         issued=now_ms,
         expires=now_ms + LIFE_MS,
-        min=store.minimum(session),
+        min=seen.minimum,
         device=device or UNSET,
         enrolment=enrolment or UNSET,
         group=group or UNSET,
@@ -154,29 +150,21 @@ def publish(  # noqa: PLR0913 the header names its addressee in one of two ways
             topic, f"the {kind} has {len(envelope)} bytes, at most {cap_of(kind)} fit"
         )
     issued = Issued(topic, order, sha256(payload), envelope, now_ms, header.expires)
-    _keep(session, issued, _draw_renewal(director, now_ms))
+    ledger.keep(session, _entry(issued), _draw_renewal(director, now_ms))
     outbox.put(session, topic, envelope)
     return issued
 
 
 def current(session: Session, topic: str) -> Issued | None:
     """Return the document in force on `topic`, None if there is none."""
-    row = session.get(DirectorTopic, topic)
-    if row is None or row.document is None:
-        return None
-    return _issued(_document(session, row.document))
+    entry = ledger.find_current(session, topic)
+    return None if entry is None else Issued(*entry)
 
 
 def find(session: Session, topic: str, order: Order) -> Issued | None:
     """Return what was signed for `topic` with this order; also what is superseded."""
-    row = session.exec(
-        select(DirectorDocument).where(
-            DirectorDocument.topic == topic,
-            DirectorDocument.epoch == order.epoch,
-            DirectorDocument.counter == order.counter,
-        )
-    ).first()
-    return None if row is None else _issued(row)
+    entry = ledger.find_by_order(session, topic, order)
+    return None if entry is None else Issued(*entry)
 
 
 def resend(session: Session, topic: str) -> bool:
@@ -192,11 +180,7 @@ def clear(session: Session, topic: str) -> None:
 
     A topic that never had a document is cleared at the broker all the same.
     """
-    row = session.get(DirectorTopic, topic)
-    if row is not None:
-        row.document, row.renew_ms = None, None
-        session.add(row)
-        session.flush()
+    ledger.clear(session, topic)
     outbox.put(session, topic, b"")
 
 
@@ -214,41 +198,32 @@ def renew(
         now_ms: Unix milliseconds.
         limit: Of documents in this call, so that the transaction stays short.
     """
-    rows = session.exec(
-        select(DirectorTopic)
-        .where(col(DirectorTopic.renew_ms) <= now_ms)
-        .order_by(col(DirectorTopic.renew_ms))
-        .limit(limit)
-    ).all()
     renewed = []
-    for row in rows:
+    for due in ledger.find_due(session, now_ms, limit):
         try:
-            renewed.append(_renew_one(session, director, row, now_ms))
+            renewed.append(_renew_one(session, director, due, now_ms))
         except ManifestError:
-            log.exception("the document on %s is not renewed", row.topic)
-            row.renew_ms = None
-            session.add(row)
-    session.flush()
+            log.exception("the document on %s is not renewed", due.topic)
+            ledger.forget_renewal(session, due.topic)
     return renewed
 
 
 def epoch(session: Session) -> int:
     """Return the generation of the director's key that the officers signed, 0 if none."""
-    return store.read_epoch(session)
+    return store.in_force(session).epoch
 
 
 def _renew_one(
-    session: Session, director: Director, row: DirectorTopic, now_ms: int
+    session: Session, director: Director, due: ledger.Entry, now_ms: int
 ) -> Issued:
-    held = _document(session, row.document or 0)
-    kind = _kind_of(row.topic)
-    payload = unseal(held.envelope, kind, [director.public], cap=cap_of(kind))
+    kind = _kind_of(due.topic)
+    payload = unseal(due.envelope, kind, [director.public], cap=cap_of(kind))
     body = _parse(payload, kind)
     header = body.header
     return publish(
         session,
         director,
-        row.topic,
+        due.topic,
         lambda new: msgspec.structs.replace(body, header=new),
         now_ms=now_ms,
         device=header.device or None,
@@ -293,40 +268,12 @@ def _draw_renewal(director: Director, now_ms: int) -> int:
     return now_ms + RENEW_FROM * share + director.draw((RENEW_TO - RENEW_FROM) * share)
 
 
-def _keep(session: Session, issued: Issued, renew_ms: int) -> None:
-    document = DirectorDocument(
-        topic=issued.topic,
-        epoch=issued.order.epoch,
-        counter=issued.order.counter,
-        payload_digest=issued.digest,
-        envelope=issued.envelope,
-        issued_ms=issued.issued_ms,
-        expires_ms=issued.expires_ms,
-    )
-    session.add(document)
-    session.flush()
-    row = session.get(DirectorTopic, issued.topic) or DirectorTopic(
-        topic=issued.topic, epoch=0, counter=0
-    )
-    row.epoch, row.counter = issued.order
-    row.document, row.renew_ms = document.id, renew_ms
-    session.add(row)
-    session.flush()
-
-
-def _document(session: Session, number: int) -> DirectorDocument:
-    document = session.get(DirectorDocument, number)
-    if document is None:
-        raise NotFoundError(f"the director's document {number} is not in the database")
-    return document
-
-
-def _issued(row: DirectorDocument) -> Issued:
-    return Issued(
-        row.topic,
-        Order(row.epoch, row.counter),
-        row.payload_digest,
-        row.envelope,
-        row.issued_ms,
-        row.expires_ms,
+def _entry(issued: Issued) -> ledger.Entry:
+    return ledger.Entry(
+        issued.topic,
+        issued.order,
+        issued.digest,
+        issued.envelope,
+        issued.issued_ms,
+        issued.expires_ms,
     )

@@ -1,6 +1,7 @@
 """Puts signed roles into force: snapshot, timestamp, outbox, in one transaction."""
 
 import base64
+import logging
 from collections.abc import Mapping
 
 from sqlmodel import Session, col, delete
@@ -16,6 +17,8 @@ from modelfleet_server.kit.errors import NotFoundError
 from modelfleet_server.trust import repository, store
 from modelfleet_server.trust.online import OnlineSigner
 from modelfleet_server.trust.tables import TrustMetadata, TrustTarget
+
+log = logging.getLogger(__name__)
 
 DAY_MS = 86_400_000
 RESIGN_MS = DAY_MS
@@ -101,11 +104,15 @@ def store_file(session: Session, role: str, data: bytes, now_ms: int) -> int:
         )
     )
     session.flush()
+    store.forget(session)
     return int(signed.version)
 
 
 def send_recalls(session: Session) -> None:
     """Put the two role files of revocations and stops into the outbox.
+
+    Files too large for one message must not keep a recall from being published: the last
+    message that fitted stays, and devices learn the rest when they refresh.
 
     Raises:
         NoFleetError: There are none yet.
@@ -114,7 +121,11 @@ def send_recalls(session: Session) -> None:
         role: base64.b64encode(require(session, role).data).decode()
         for role in repository.RECALL_PATHS
     }
-    outbox.put(session, RECALLS, canonical(files))
+    payload = canonical(files)
+    if len(payload) > outbox.MAX_PAYLOAD:
+        log.error("the recalls have %d bytes and travel by refresh only", len(payload))
+        return
+    outbox.put(session, RECALLS, payload)
 
 
 def require(session: Session, role: str) -> TrustMetadata:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 from sqlalchemy import func
 from sqlmodel import Session, col, select
@@ -20,6 +21,7 @@ from modelfleet_server.trust.tables import (
     TrustTarget,
 )
 
+_IN_FORCE = "modelfleet.trust.in_force"
 TOP_LEVEL = ("root", "timestamp", "snapshot", "targets")
 
 
@@ -52,6 +54,30 @@ def read_epoch(session: Session) -> int:
     """Return `x-epoch` of the targets in force, 0 before there are any."""
     targets = find_newest(session, "targets")
     return 0 if targets is None else _epoch_of(targets.data)
+
+
+class InForce(NamedTuple):
+    """What every document of the director says of the trust metadata."""
+
+    minimum: Minimum
+    epoch: int
+
+
+def in_force(session: Session) -> InForce:
+    """Return the versions in force and the director's epoch.
+
+    A session asks the database once: it is one transaction and sees one state (`kit.db`);
+    what it changes itself is followed by `forget`.
+    """
+    held: InForce | None = session.info.get(_IN_FORCE)
+    if held is None:
+        held = session.info[_IN_FORCE] = InForce(minimum(session), read_epoch(session))
+    return held
+
+
+def forget(session: Session) -> None:
+    """Let `in_force` ask again: this session has put other metadata into force."""
+    session.info.pop(_IN_FORCE, None)
 
 
 @lru_cache(maxsize=4)

@@ -35,8 +35,10 @@ from modelfleet_server.trust.domain import (
 )
 from modelfleet_server.trust.proposals import BadSignatureError
 from modelfleet_server.trust.proposing import ProposalPendingError, ReleaseExistsError
+from modelfleet_server.trust.publishing import publish_roles
 from modelfleet_server.trust.repository import KeySet
 from modelfleet_server.trust.tables import Proposal
+from modelfleet_server.trust.view import read_recalls
 
 
 def _propose(session: Session, release: Release | None = None) -> Proposal:
@@ -261,6 +263,28 @@ def test_a_tombstone_reaches_the_recall_topic_and_only_its_own_role(
         assert file == row.data
         hit = role == proposing.RECALL_ROLE[kind]
         assert (id_of(release).encode() in file) is hit
+
+
+def test_recalls_too_many_for_one_message_are_published_all_the_same(
+    session: Session, fleet: FleetUnderTest, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = select(Outbox.payload).where(Outbox.topic == RECALLS)
+    before = session.exec(sent).one()
+    payload = store.read_payload(session, "revocations")
+    tombstones = repository.parse_targets(payload or b"")
+    tombstones = repository.advance(tombstones, "revocations", NOW)
+    for number in range(1000):
+        path = repository.tombstone_path("revocations", "digest", f"{number:064x}")
+        repository.add_target(tombstones, path, b"", {"reason": "tested too little"})
+    key = fleet.approver.by_role["revocations"]
+    signature = key.sign(repository.payload_of(tombstones)).hex()
+    file = repository.assemble(
+        repository.payload_of(tombstones), {key.public.key_id: signature}
+    )
+    publish_roles(session, fleet.publisher.signer, {"revocations": file}, {}, now_ms=NOW)
+    assert len(read_recalls(session).blocked) == 1000
+    assert session.exec(sent).one() == before
+    assert "travel by refresh only" in caplog.text
 
 
 def test_a_file_of_a_release_can_be_recalled_by_its_digest(

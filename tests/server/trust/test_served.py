@@ -1,17 +1,12 @@
 """What is served is a TUF repository that a client from PyPI can use, unmodified."""
 
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx2
 import pytest
-import uvicorn
-from fastapi import FastAPI
-from tests.support.fleet import NOW, FleetUnderTest, begin, id_of
-from tests.support.waiting import eventually
+from tests.support.fleet import NOW, FleetUnderTest, id_of
 from tuf.api.exceptions import RepositoryError
 from tuf.ngclient import Updater
 
@@ -19,33 +14,8 @@ import modelfleet_manifests.tuf_keys  # noqa: F401 all that a client has to add:
 from modelfleet_manifests.release import read_release
 from modelfleet_server.kit.clock import now_ms
 from modelfleet_server.kit.db import Database
-from modelfleet_server.kit.parts import Parts
-from modelfleet_server.kit.problems import register_problems
-from modelfleet_server.trust import served, store
+from modelfleet_server.trust import store
 from modelfleet_server.trust.publishing import keep_fresh
-
-
-@pytest.fixture
-def fresh(database: Database, tmp_path: Path) -> FleetUnderTest:
-    """A fleet begun now: a client judges expiry by its own clock."""
-    return begin(database, tmp_path, now_ms=now_ms())
-
-
-@pytest.fixture
-def url(database: Database) -> Iterator[str]:
-    app = FastAPI()
-    app.state.parts = Parts()
-    app.state.parts.put(database)
-    register_problems(app)
-    app.include_router(served.public)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    eventually(lambda: server.started, "the server listens")
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(20)
 
 
 def _client(url: str, folder: Path) -> Updater:
