@@ -17,7 +17,6 @@ UPDATE and DELETE. A test compares the revisions with the tables.
 """
 
 import importlib
-import pkgutil
 from pathlib import Path
 
 from alembic import command
@@ -43,10 +42,9 @@ class SchemaError(UnavailableError):
 
 def load_tables() -> MetaData:
     """Import every slice's `tables` module and return what they define together."""
-    for slice_ in pkgutil.iter_modules(modelfleet_server.__path__):
-        name = f"{modelfleet_server.__name__}.{slice_.name}"
-        if slice_.ispkg and importlib.util.find_spec(f"{name}.tables") is not None:
-            importlib.import_module(f"{name}.tables")
+    # looked for on disk: asking the import system would load every slice, also the command
+    for found in sorted(FOLDER.parent.glob("*/tables.py")):
+        importlib.import_module(f"{modelfleet_server.__name__}.{found.parent.name}.tables")
     return SQLModel.metadata
 
 
