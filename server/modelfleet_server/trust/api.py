@@ -12,11 +12,15 @@ from modelfleet_server.kit.access import ApproverDep, OperatorDep, ViewerDep
 from modelfleet_server.kit.api import NowDep, ReadDep, WriteDep, given
 from modelfleet_server.kit.paging import Page, PageDep, fetch_page
 from modelfleet_server.trust import proposals, proposing, store
+from modelfleet_server.trust.ceremony import fleet_id
 from modelfleet_server.trust.domain import Kind, RoleSignature, State
 from modelfleet_server.trust.proposals import Publisher
 from modelfleet_server.trust.tables import Proposal
 
 router = APIRouter(prefix="/api/v1", tags=["trust"])
+DAY_MS = 86_400_000
+ALARM_MS = 14 * DAY_MS
+ONLINE = frozenset({"snapshot", "timestamp"})
 PublisherDep = Annotated[Publisher, Depends(given(Publisher))]
 
 
@@ -88,6 +92,23 @@ class SignaturesIn(BaseModel):
     signatures: list[SignatureIn] = Field(min_length=1, max_length=64)
 
 
+class TrustRoleOut(BaseModel):
+    """A role in force; `ends_soon` in two weeks, or in a day where the server signs."""
+
+    role: str
+    version: int
+    expires_ms: int
+    ends_soon: bool
+
+
+class TrustOut(BaseModel):
+    """The fleet's trust metadata; `fleet` is null before the ceremony."""
+
+    fleet: str | None
+    epoch: int
+    roles: list[TrustRoleOut]
+
+
 class RecallIn(BaseModel):
     """What is recalled: a release id, or the digest of a file.
 
@@ -104,6 +125,22 @@ class RenewalIn(BaseModel):
     """Roles that are to be signed anew before they expire."""
 
     roles: list[str] = Field(min_length=1, max_length=64)
+
+
+@router.get("/trust")
+def get_trust(session: ReadDep, _actor: ViewerDep, now: NowDep) -> TrustOut:
+    """Show the roles in force and when they end."""
+    roles = [
+        TrustRoleOut(
+            role=row.role,
+            version=row.version,
+            expires_ms=row.expires_ms,
+            # the server itself signs the short-lived ones anew every day
+            ends_soon=row.expires_ms - now < (DAY_MS if row.role in ONLINE else ALARM_MS),
+        )
+        for row in store.newest_of_all(session)
+    ]
+    return TrustOut(fleet=fleet_id(session), epoch=store.read_epoch(session), roles=roles)
 
 
 @router.get("/proposals")

@@ -185,3 +185,23 @@ def approvals_of(
         .order_by(col(ProposalSignature.signed_ms), col(ProposalSignature.role))
     )
     return [(proposal, signature) for proposal, signature in rows]
+
+
+def newest_of_all(session: Session) -> list[TrustMetadata]:
+    """Return the metadata in force of every role, by the role's name."""
+    newest = (
+        select(col(TrustMetadata.role), func.max(col(TrustMetadata.version)).label("top"))
+        .group_by(col(TrustMetadata.role))
+        .subquery()
+    )
+    return list(
+        session.exec(
+            select(TrustMetadata)
+            .join(
+                newest,
+                (newest.c.role == col(TrustMetadata.role))
+                & (newest.c.top == col(TrustMetadata.version)),
+            )
+            .order_by(col(TrustMetadata.role))
+        )
+    )

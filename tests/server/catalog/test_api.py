@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlmodel import Session
+from sqlmodel import Session, select
 from tests.server.catalog.conftest import LINEAGE
 from tests.support.fleet import FleetUnderTest, make_schema, make_variant
 from tests.support.server import make_token
@@ -27,6 +27,7 @@ from modelfleet_server.kit.problems import register_problems
 from modelfleet_server.trust import api as trust_api
 from modelfleet_server.trust import approving, served
 from modelfleet_server.trust.proposals import Publisher
+from modelfleet_server.trust.tables import TrustMetadata
 
 VERSIONS = "/api/v1/models/demo/digits/versions"
 
@@ -314,6 +315,27 @@ def test_roles_about_to_expire_are_renewed(client: Client, fleet: FleetUnderTest
     assert answer.status_code == 201
     assert _approve(approver, fleet, answer.json()["id"]).json()["state"] == "published"
     assert approver.get("/tuf/metadata/2.stops.json").status_code == 200
+
+
+def test_roles_that_end_soon_are_shown(
+    client: Client, database: Database, fleet: FleetUnderTest
+) -> None:
+    now = now_ms()
+    with database.write() as session:
+        for row in session.exec(select(TrustMetadata)):
+            days = {"targets": 15, "stops": 13, "timestamp": 2, "snapshot": 0}
+            row.expires_ms = now + days.get(row.role, 400) * 86_400_000
+            session.add(row)
+    shown = client(Role.VIEWER).get("/api/v1/trust").json()
+    assert (shown["fleet"], shown["epoch"]) == (fleet.fleet, 1)
+    assert {one["role"]: one["ends_soon"] for one in shown["roles"]} == {
+        "revocations": False,
+        "root": False,
+        "snapshot": True,
+        "stops": True,
+        "targets": False,
+        "timestamp": False,
+    }
 
 
 def test_the_approver_file_lies_where_it_was_asked_for(
