@@ -7,10 +7,10 @@ OURS = "modelfleet_"
 ADVICE = 'pip install "modelfleet[server]"'
 
 
-def main() -> None:
-    """Run the command; exit 1 with one line if the server extra is not installed."""
+def main() -> int:
+    """Run the command and return its exit code; 1 if the server extra is not installed."""
     try:
-        importlib.import_module("modelfleet_server.cli").main()
+        return int(importlib.import_module("modelfleet_server.cli").main())
     except ImportError as error:
         if error.name is None or error.name.startswith(OURS):
             raise  # a defect of ours, not something to install

@@ -1,0 +1,178 @@
+"""`approve` and `proposal`: see in words what changes, sign it with keys that stay here."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from modelfleet_manifests.digests import sha256
+from modelfleet_server.cli import words
+from modelfleet_server.cli.client import name
+from modelfleet_server.cli.run import Limit, Run, Yes, command, subject
+from modelfleet_server.cli.secrets import find_passphrase
+from modelfleet_server.kit.errors import InvalidError
+from modelfleet_server.settings import DEFAULT_HOME
+
+DEFAULT_LIMIT = 100
+Json = dict[str, Any]
+
+ApproverKey = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The approver's keys [env MODELFLEET_APPROVER_KEY, ./fleet/approver.key].",
+    ),
+]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Opens them [env MODELFLEET_PASSPHRASE]."),
+]
+ProposalId = Annotated[str, typer.Argument(metavar="PROPOSAL", help="Its id.")]
+
+
+class Pen(NamedTuple):
+    """What signs: a key file, and what opens it (None: environment, or ask)."""
+
+    key: Path | None
+    passphrase: Path | None
+
+    def path(self, environ: Mapping[str, str]) -> Path:
+        """Return where the key file is."""
+        if self.key is not None:
+            return self.key
+        if named := environ.get("MODELFLEET_APPROVER_KEY"):
+            return Path(named)
+        return Path(environ.get("MODELFLEET_HOME") or DEFAULT_HOME) / "approver.key"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    command(app, example="approve 6f0c… --approver-key /media/usb/approver.key")(approve)
+    proposals = subject("What waits for signatures, and what was signed.")
+    command(proposals, "list", example="proposal list --state open")(list_proposals)
+    command(proposals, "show", example="proposal show 6f0c…")(show)
+    command(proposals, "withdraw", example="proposal withdraw 6f0c… --yes")(withdraw)
+    app.add_typer(proposals, name="proposal")
+
+
+def approve(
+    run: Run,
+    proposal: ProposalId,
+    approver_key: ApproverKey = None,
+    passphrase_file: PassphraseFile = None,
+    yes: Yes = False,
+) -> None:
+    """Show in words what a proposal changes, and sign it.
+
+    The keys are read here and never leave this process; only signatures are sent.
+    """
+    done = sign(run, proposal, Pen(approver_key, passphrase_file), yes=yes)
+
+    def tell() -> None:
+        run.screen.say(f"Signed {len(done['signed'])} roles of {done['proposal']}.")
+        if done["missing"]:
+            run.screen.say(f"{done['missing']} more signatures are needed.")
+        else:
+            run.screen.say("It has all its signatures and is published.")
+
+    run.screen.show(done, tell)
+
+
+def sign(run: Run, proposal_id: str, pen: Pen, *, yes: bool) -> Json:
+    """Describe a proposal, ask, sign it and send the signatures.
+
+    Returns:
+        proposal, state, changes (sentences), signed (role and key), missing signatures.
+
+    Raises:
+        DeclinedError: The person said no.
+        RefusedError: It must not be signed, or the server's metadata does not verify.
+    """
+    from modelfleet_server.trust import approving
+    from modelfleet_server.trust.approver import open_approver, read_public
+
+    path = pen.path(os.environ)
+    fleet = read_public(path).fleet
+    detail = run.client.get(f"/proposals/{name(proposal_id)}")
+    copy = approving.read_proposal(detail)
+    in_force = approving.fetch_in_force(run.client.metadata, fleet, copy.roles)
+    changes = approving.describe(copy, in_force)
+    run.screen.note(f"The proposal {copy.id} of fleet {fleet[:12]}… changes:")
+    for line in changes:
+        run.screen.note(f"  {line}")
+    for role, payload in copy.roles.items():
+        run.screen.note(f"  to sign: {role}, sha256 {sha256(payload)}")
+    run.screen.confirm("Sign this?", yes=yes)
+    keys = open_approver(path, find_passphrase(pen.passphrase))
+    if keys.fleet != fleet:
+        raise InvalidError(f"{path} was changed while it was read", "Try again.")
+    signatures = approving.sign(copy, keys, in_force)
+    body = {
+        "signatures": [
+            {"role": one.role, "key_id": one.key_id, "signature": one.signature}
+            for one in signatures
+        ]
+    }
+    after = run.client.post(f"/proposals/{name(copy.id)}/signatures", body)
+    return {
+        "proposal": copy.id,
+        "title": copy.title,
+        "state": after["state"],
+        "changes": changes,
+        "signed": [{"role": one.role, "key_id": one.key_id} for one in signatures],
+        "missing": sum(one["missing"] for one in after["roles"]),
+    }
+
+
+def list_proposals(
+    run: Run,
+    state: Annotated[str | None, typer.Option(help="open, published or withdrawn.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+) -> None:
+    """List proposals, newest first."""
+    found = run.client.list("/proposals", limit, state=state)
+    rows = [
+        [
+            one["id"],
+            one["kind"],
+            one["state"],
+            one["title"],
+            one["proposed_by"],
+            words.moment(one["created_ms"]),
+        ]
+        for one in found.items
+    ]
+    run.show_list(found, ["id", "kind", "state", "title", "by", "when"], rows)
+
+
+def show(run: Run, proposal: ProposalId) -> None:
+    """Show a proposal: its roles, and whose signatures are missing."""
+    one = run.client.get(f"/proposals/{name(proposal)}")
+
+    def tell() -> None:
+        run.screen.facts(
+            [
+                ("proposal", one["id"]),
+                ("title", one["title"]),
+                ("state", one["state"]),
+                ("by", one["proposed_by"]),
+                ("when", words.moment(one["created_ms"])),
+            ]
+        )
+        rows = [
+            [it["role"], it["version"], it["threshold"], len(it["signed"]), it["missing"]]
+            for it in one["roles"]
+        ]
+        columns = ["role", "version>", "needs>", "signed>", "missing>"]
+        run.screen.table(columns, rows)
+
+    run.screen.show(one, tell)
+
+
+def withdraw(run: Run, proposal: ProposalId, yes: Yes = False) -> None:
+    """Close a proposal unpublished."""
+    run.screen.confirm(f"Withdraw {proposal}?", yes=yes)
+    one = run.client.post(f"/proposals/{name(proposal)}/withdraw")
+    run.screen.show(one, lambda: run.screen.say(f"Withdrawn: {one['title']}."))
