@@ -22,7 +22,7 @@ POINTS = [
     KillPoint("rename", "outbox/", 2),
     KillPoint("rename", "documents/", 1),
 ]
-FAST = {4, 8}  # before the first self-test ended, and before the links moved
+FAST = {8}  # just before the links move
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.agent import models
 from tests.agent.rig import SLOT, Rig
 from tests.support.waiting import eventually
 
 from modelfleet_agent.enrol import load_report_key
 from modelfleet_agent.supervisor.status import Status, read_status
-from modelfleet_manifests import topics
+from modelfleet_manifests import delta, topics
 from modelfleet_manifests.assignment import ByRemove
 from modelfleet_manifests.release import Release, release_ref
 from modelfleet_manifests.report import (
@@ -24,29 +25,37 @@ from modelfleet_manifests.report import (
 )
 
 
-def test_a_release_is_installed_and_then_updated_and_every_request_is_answered(
+def test_a_release_is_installed_updated_by_delta_and_taken_back_without_a_download(
     rig: Rig,
 ) -> None:
-    old = rig.release("1.0.0", models.linear(1.0))
+    first, second = models.linear(1.0), models.linear(2.0)
+    old = rig.release("1.0.0", first)
     rig.fleet.publish()
     rig.assign()
     rig.deploy(old)
     rig.start()
     row = rig.serves(old)
-    assert (row.action, row.reason) == ("keep", "as-wanted")
-    assert isinstance(row.running, Running)
-    assert row.running.variant == "any-fp32"
-    status, body = rig.answer()
-    assert status == 200
-    assert body["outputs"][0]["shape"] == [1, 3]
-    new = rig.release("1.1.0", models.linear(2.0))
+    assert (row.action, row.reason, row.method) == ("keep", "as-wanted", "full")
+    assert running(row).variant == "any-fp32"
+    assert rig.answer()[1]["outputs"][0]["shape"] == [1, 3]
+    new = rig.release("1.1.0", second)
+    patch = delta.encode(first, second)
+    digests = [one.variants[0].digest for one in (new, old)]
+    rig.fleet.files.add_delta(digests[0], digests[1], patch)
     rig.fleet.publish()
-    steps = rig.deploy(new, old)
+    [step, _] = rig.deploy(new, old)
     row = rig.serves(new)
-    assert steps[0].id in row.begun
+    assert step.id in row.begun
+    assert row.method == "delta"
     assert rig.answer()[0] == 200
+    since = len(rig.reports)
+    rig.server.requests.clear()
+    rig.deploy(old)
+    rig.serves(old, since=since)
+    assert [one.path for one in rig.server.requests] == []
+    check_memory(rig)
     seqs = [one.seq for one in rig.reports]
-    assert seqs == sorted(set(seqs))
+    assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
     assert rig.stop() == 0
 
 
@@ -137,6 +146,7 @@ def test_bit_rot_is_found_reported_and_repaired_while_it_runs(rig: Rig) -> None:
     assert rig.answer()[0] == 200
 
 
+@pytest.mark.slow
 def test_bit_rot_is_found_and_repaired_at_boot(rig: Rig) -> None:
     old = begin(rig)
     rig.kill()
@@ -188,6 +198,7 @@ def test_an_assignment_of_another_device_is_refused_and_nothing_is_installed(
     rig.serves(old)
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_old_release_and_is_reported(rig: Rig) -> None:
     old = begin(rig)
     assert rig.stop() == 0
@@ -203,6 +214,7 @@ def test_a_full_disk_keeps_the_old_release_and_is_reported(rig: Rig) -> None:
     rig.serves(new)
 
 
+@pytest.mark.slow
 def test_a_runtime_that_dies_comes_back_and_after_three_deaths_what_ran_before(
     rig: Rig,
 ) -> None:
@@ -255,6 +267,11 @@ def test_what_is_asked_is_counted_and_a_removed_slot_serves_nothing(rig: Rig) ->
     assert {(row.release, row.step) for row in counted()} == {(release_ref(old).id, step)}
     assert sum(sum(row.buckets) for row in counted()) == 5
     me = rig.me
+    acked = {"incarnation": me.incarnation, "seq": rig.reports[-1].seq}
+    rig.peer.publish(topics.device_topic(me.device, "ack"), json.dumps(acked).encode())
+    eventually(
+        lambda: not list((rig.dir / "outbox").glob("*report*")), "nothing waits any more"
+    )
     envelope = rig.fleet.assignment(me.device, me.enrolment, {SLOT: ByRemove()})
     rig.peer.publish(topics.device_topic(me.device, "assignment"), envelope, retain=True)
     rig.reported(lambda one: one.reason == "removed" and not one.running, "it is gone")
@@ -262,13 +279,7 @@ def test_what_is_asked_is_counted_and_a_removed_slot_serves_nothing(rig: Rig) ->
     assert not (rig.dir / "slots" / SLOT).exists()
 
 
-def test_the_supervisor_loads_neither_numpy_nor_onnxruntime_nor_tuf(rig: Rig) -> None:
-    begin(rig)
-    assert rig.process
-    maps = Path(f"/proc/{rig.process.pid}/maps").read_text()
-    assert "site-packages" in maps  # it shows what is loaded
-    for library in ("numpy", "onnxruntime"):
-        assert library not in maps
+def test_the_supervisor_loads_neither_numpy_nor_onnxruntime_nor_tuf() -> None:
     code = (
         "import sys, modelfleet_agent.cli, modelfleet_agent.supervisor.wiring\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
@@ -277,3 +288,12 @@ def test_the_supervisor_loads_neither_numpy_nor_onnxruntime_nor_tuf(rig: Rig) ->
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert {"numpy", "onnxruntime", "tuf", "cryptography"}.isdisjoint(done.stdout.split())
+
+
+def check_memory(rig: Rig) -> None:
+    """Check that the running supervisor mapped no library of the children."""
+    assert rig.process
+    maps = Path(f"/proc/{rig.process.pid}/maps").read_text()
+    assert "site-packages" in maps  # it shows what is loaded
+    for library in ("numpy", "onnxruntime"):
+        assert library not in maps

@@ -130,8 +130,9 @@ class Engine:
         """End the thread; the journal keeps the phase for the next start."""
         self._closing.set()
         self._cancel.set()
-        if self._thread:
-            self._thread.join(timeout_s)
+        thread = self._thread  # it forgets itself as it ends
+        if thread:
+            thread.join(timeout_s)
 
     def serve(self, record: Record) -> bool:
         """Let `record`, which is on disk, answer: at boot and after the child's death.
@@ -201,7 +202,8 @@ class Engine:
             self._tools.notice(self.slot, why)
             return self._move(Event.FALL_BACK, work.entry)
         except AgentError as why:
-            if self._closing.is_set():
+            if self._closing.is_set():  # asked to end: no sign against the release
+                self._write(msgspec.structs.replace(self.entry, tries=0))
                 return None  # the next start goes on from the journal
             return self._end(why, work)
         if self.entry.phase in {Phase.TRIAL, Phase.REMOVING}:

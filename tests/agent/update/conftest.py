@@ -20,6 +20,7 @@ from modelfleet_agent.store import FileEntry, Record, Slots, Store
 from modelfleet_agent.update.engine import Engine
 from modelfleet_agent.update.goal import Goal
 from modelfleet_agent.update.phases import Phase
+from modelfleet_agent.update.state import SlotState
 from modelfleet_agent.update.work import Tools
 from modelfleet_manifests.digests import sha256
 
@@ -87,6 +88,15 @@ class Bench:
         self.engine = Engine(SLOT, self.tools, on_change=self._note)
         return self.engine
 
+    def have(self, record: Record, step: str = "a" * 32) -> None:
+        """Let a release serve that passed its trial in an earlier life."""
+        for file in record.wanted:
+            models.put(self.store, file.name, self.files.blobs[file.digest])
+        self.slots.advance(SLOT, record)
+        state = SlotState(current=record, variant="generic-fp32", step=step).begin(step)
+        self.engine.memory.save(state.prove(record.release))
+        assert self.engine.serve(record)
+
     def bring(self, wanted: Goal) -> None:
         """Work on a goal to its end."""
         self.phases.clear()
@@ -113,12 +123,21 @@ def fleet() -> SoloFleet:
     return SoloFleet(now=now_ms())
 
 
+@pytest.fixture(scope="session")
+def runtime() -> Iterator[RuntimeClient]:
+    """One child for all tests here: each leaves it empty."""
+    client = RuntimeClient(RuntimeSettings())
+    client.start()
+    yield client
+    client.stop()
+
+
 @pytest.fixture
-def bench(tmp_path: Path, fleet: SoloFleet) -> Iterator[Bench]:
-    runtime = RuntimeClient(RuntimeSettings())
+def bench(tmp_path: Path, fleet: SoloFleet, runtime: RuntimeClient) -> Iterator[Bench]:
     with serve(fleet) as server:
         made = Bench(tmp_path / "agent", server, runtime)
         yield made
         made.engine.close(10)
-        runtime.stop()
+        runtime.start()
+        runtime.unload(SLOT)
     assert not [one for one in threading.enumerate() if one.name.startswith("update-")]

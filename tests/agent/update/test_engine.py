@@ -18,9 +18,9 @@ STEP, NEXT = "a" * 32, "b" * 32
 
 
 def first(bench: Bench) -> Record:
-    """Bring the first release to the slot."""
+    """Let 1.0.0 serve."""
     record = offer(bench.files, "1.0.0", models.linear(1.0))
-    bench.bring(goal(record))
+    bench.have(record, STEP)
     assert bench.serves() == record.digest
     return record
 
@@ -34,7 +34,9 @@ def offer_delta(bench: Bench, old: Record, new: Record) -> int:
 
 
 def test_a_release_is_fetched_tested_tried_and_kept(bench: Bench) -> None:
-    record = first(bench)
+    record = offer(bench.files, "1.0.0", models.linear(1.0))
+    bench.bring(goal(record))
+    assert bench.serves() == record.digest
     assert bench.phases == [
         Phase.FETCHING,
         Phase.PATCHING,
@@ -50,11 +52,8 @@ def test_a_release_is_fetched_tested_tried_and_kept(bench: Bench) -> None:
 
 
 def test_an_update_comes_as_a_delta_where_that_is_fewer_bytes(bench: Bench) -> None:
-    big = models.linear(1.0, seed=1), models.linear(2.0, seed=1)
-    old, new = (
-        offer(bench.files, v, d) for v, d in zip(("1.0.0", "1.1.0"), big, strict=True)
-    )
-    bench.bring(goal(old))
+    old = first(bench)
+    new = offer(bench.files, "1.1.0", models.linear(2.0))
     length = offer_delta(bench, old, new)
     bench.bring(goal(new, NEXT))
     assert bench.serves() == new.digest
@@ -255,3 +254,49 @@ def test_a_phase_that_takes_the_agent_down_again_and_again_is_given_up(
     bench.settle()
     assert bench.serves() == old.digest
     assert bench.engine.memory.state.quarantine[0].code == "E_REPEATED"
+
+
+@pytest.mark.parametrize(
+    ("phase", "ends_with"),
+    [
+        (Phase.FETCHING, "new"),
+        (Phase.PATCHING, "new"),
+        (Phase.TESTING, "new"),
+        (Phase.TRIAL, "new"),
+        (Phase.RESTORING, "old"),
+        (Phase.REMOVING, ""),
+    ],
+)
+def test_what_the_journal_says_is_gone_on_with_after_a_power_cut(
+    bench: Bench, phase: Phase, ends_with: str
+) -> None:
+    old = first(bench)
+    new = offer(bench.files, "1.1.0", models.linear(2.0))
+    if phase is not Phase.FETCHING:
+        for file in new.wanted:
+            models.put(bench.store, file.name, bench.files.blobs[file.digest])
+    bench.engine._write(type(bench.engine.entry)(phase=phase, goal=goal(new, NEXT)))
+    bench.runtime.stop()
+    bench.runtime.start()  # the child went with the power, too
+    engine = bench.open()
+    assert engine.serve(old)
+    engine.resume()
+    bench.settle()
+    assert bench.serves() == {"new": new.digest, "old": old.digest, "": ""}[ends_with]
+    assert engine.entry.phase is Phase.IDLE
+
+
+def test_an_agent_that_is_asked_to_end_holds_nothing_against_the_release(
+    bench: Bench,
+) -> None:
+    first(bench)
+    new = offer(bench.files, "1.1.0", models.linear(2.0))
+    bench.engine.start(goal(new, NEXT, trial_ms=60_000))
+    for _ in range(5):
+        eventually(lambda: bench.engine.place.serving == new, "the trial goes on")
+        bench.engine.close(10)
+        assert not bench.engine.busy
+        bench.open().resume()
+    assert bench.engine.memory.state.quarantine == ()
+    bench.engine.close(10)
+    assert bench.engine.entry.phase is Phase.TRIAL
