@@ -15,7 +15,10 @@ GroupName = Annotated[str, typer.Argument(metavar="GROUP", help="Its name.")]
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     groups = subject("Groups of devices: by labels, or listed.")
-    example = "group create plant-b --selector site=plant-b\ngroup create two --device a --device b"
+    example = (
+        "group create plant-b --selector site=plant-b\n"
+        "group create two --device cam-7 --device cam-8"
+    )
     command(groups, "create", example=example)(create)
     command(groups, "list", example="group list")(list_groups)
     command(groups, "delete", example="group delete plant-b --yes")(delete)

@@ -83,7 +83,8 @@ def _wait(run: Run, done: Json, timeout: str) -> int:
             missing = [one["id"] for one in members if one["id"] not in first_seen]
             bars.set("back", len(first_seen), len(members), f"{len(missing)} to go")
             if not missing:
-                return max(0, max(first_seen.values(), default=0) - one["created_ms"])
+                last = max(first_seen.values(), default=0)
+                return max(0, last - int(one["created_ms"]))
             if time.monotonic() > deadline:
                 raise NotYetError(
                     f"{len(missing)} devices have not reported {one['version']} after "

@@ -66,23 +66,23 @@ for part in (
     part.add_to(app)
 
 
+def _show_version(value: bool) -> None:
+    if value:
+        print(version("modelfleet"))
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     _version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=lambda value: _show_version(value), is_eager=True,
+            "--version", callback=_show_version, is_eager=True,
             help="Print the version.",
         ),
     ] = False,
 ) -> None:  # fmt: skip
     """See `HELP`."""
-
-
-def _show_version(value: bool) -> None:
-    if value:
-        print(version("modelfleet"))
-        raise typer.Exit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -69,7 +69,10 @@ class Screen:
             table.add_column(column.rstrip(">"), justify="right" if right else "left")
         for row in rows:
             table.add_row(*(plain(cell) for cell in row))
-        _console().print(table)
+        console = _console()
+        with console.capture() as drawn:
+            console.print(table)
+        print("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
     def facts(self, pairs: Iterable[tuple[str, object]]) -> None:
         """Print names and values in two columns."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from modelfleet_server.kit.errors import InvalidError
 
-PASSPHRASE = "MODELFLEET_PASSPHRASE"
-PASSWORD = "MODELFLEET_PASSWORD"
+PASSPHRASE = "MODELFLEET_PASSPHRASE"  # noqa: S105 the name of a variable
+PASSWORD = "MODELFLEET_PASSWORD"  # noqa: S105
 MAX_SECRET = 4096
 
 
