@@ -14,7 +14,6 @@ from .groups import read_groups
 from .planes import decode_planes, encode_planes
 from .prediction import Piece, Prediction, Side, predict, restore, subtract
 from .rans import (
-    PROB_BITS,
     Decoder,
     Layout,
     choose_layout,
@@ -187,12 +186,13 @@ class SymbolStream:
     def _join(self, symbols: Array, contexts: Array, raw: BitReader) -> Array:
         shift = self._shifts.take(contexts)
         widths = widths_of(symbols, shift, self._width * 8)
-        used = widths.nonzero()[0]
-        if not used.size:
+        count = int(np.count_nonzero(widths))
+        if not count:
             fields = None
-        elif used.size * 2 > widths.size:
+        elif count * 2 > widths.size:
             fields = raw.take(widths)
         else:
+            used = (widths > 0).nonzero()[0]
             fields = np.zeros(widths.size, np.uint32)
             fields[used] = raw.take(widths[used])
         left = join(symbols, fields, shift).view(np.uint32)
@@ -210,13 +210,10 @@ class SymbolStream:
         length, at = read_varint(body, at)
         layout = Layout(contexts.size, body[0], body[1], steps)
         decoder = Decoder(layout, body[at + length :])
-        present = np.bincount(contexts, minlength=ctx.CONTEXTS).nonzero()[0]
-        place = np.zeros(256, np.uint32)
-        place[present] = np.arange(present.size, dtype=np.uint32) << np.uint32(PROB_BITS)
-        rows = place.take(contexts)
+        present = _list_contexts(contexts)
         done = 0
         for end in _epochs(layout, self._tables):
-            decoder.run_to(end, self._tables.entries(present), rows, symbols)
+            decoder.run_to(end, self._tables.decoding(present), contexts, symbols)
             self._tables.learn(contexts[done:end], symbols[done:end])
             done = end
         decoder.finish()
@@ -234,6 +231,15 @@ def _epochs(layout: Layout, tables: Tables) -> Iterator[int]:
 
 def _loud_contexts(guess: Prediction) -> Array:
     return guess.contexts if guess.loud is None else guess.contexts[guess.loud]
+
+
+def _list_contexts(contexts: Array) -> Array:
+    """Return all contexts that are there, and perhaps some between them."""
+    present: set[int] = set()
+    for at in range(0, contexts.size, PIECE):
+        part = contexts[at : at + PIECE]
+        present.update(range(int(part.min()), int(part.max()) + 1))
+    return np.array(sorted(present))
 
 
 def _pack_sides(sides: Sequence[Side]) -> bytes:

@@ -18,7 +18,7 @@ from .words import Words
 
 Array = NDArray[Any]
 
-_ROOM: Final = 2
+CODE_ROOM: Final = 2
 _MAX_FACTOR: Final = 1 << 27
 _TINY: Final = np.float32(1e-37)
 
@@ -36,11 +36,12 @@ class Shape(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """A way to predict a tensor."""
+    """A way to predict a tensor; `sizes` are the mean residuals per group, unrounded."""
 
     method: Method
     groups: Groups
     side: Side
+    sizes: Array
 
 
 def fit_scaled(old: Words, new: Words, kind: int, shape: Shape, *, scaled: bool) -> Fit:
@@ -60,7 +61,7 @@ def fit_scaled(old: Words, new: Words, kind: int, shape: Shape, *, scaled: bool)
     same = (shape.of(old) == shape.of(new)).all((0, 2))
     codes[same], factors[same] = SILENT, 0
     groups = Groups(kind, precision, shape.inner, shape.groups)
-    return Fit(Method.SCALED, groups, Side(codes, factors))
+    return Fit(Method.SCALED, groups, Side(codes, factors), sizes)
 
 
 def fit_whole(old: Words, new: Words, shape: Shape) -> Fit:
@@ -71,7 +72,7 @@ def fit_whole(old: Words, new: Words, shape: Shape) -> Fit:
     codes = _codes_of(sizes, 0)
     codes[(shape.of(left) == 0).all((0, 2))] = SILENT
     side = Side(codes, np.zeros(shape.groups, np.int32))
-    return Fit(Method.SCALED, Groups(0, 0, shape.inner, shape.groups), side)
+    return Fit(Method.SCALED, Groups(0, 0, shape.inner, shape.groups), side, sizes)
 
 
 def fit_affine(
@@ -90,7 +91,7 @@ def fit_affine(
     # what is left of rounding alone says nothing about the network
     sizes = np.rint(rest).mean((0, 2))
     groups = Groups(kind, AFFINE_BITS, shape.inner, shape.groups, *zeros)
-    return Fit(Method.AFFINE, groups, Side(_codes_of(sizes, 0), factors))
+    return Fit(Method.AFFINE, groups, Side(_codes_of(sizes, 0), factors), rest.mean((0, 2)))
 
 
 def find_zeros(old: Words, new: Words, kind: int, shape: Shape) -> tuple[int, int]:
@@ -126,7 +127,7 @@ def fit_novel(new: Words, kind: int, shape: Shape) -> Fit:
     classes = np.clip(low - 1, 0, ctx.NOVEL_CLASSES - 1).astype(np.int32)
     codes = (classes << 9 | (top + 1)).astype(np.uint16)
     side = Side(codes, np.zeros(shape.groups, np.int32))
-    return Fit(Method.NOVEL, Groups(kind, 0, shape.inner, shape.groups), side)
+    return Fit(Method.NOVEL, Groups(kind, 0, shape.inner, shape.groups), side, low)
 
 
 def _fit_factors(before: Array, step: Array) -> tuple[int, Array]:
@@ -145,5 +146,5 @@ def _codes_of(sizes: Array, offset: int) -> Array:
     """Return codes of mean sizes; `offset` makes the smallest step of a float size 1."""
     logs = np.log2(np.maximum(sizes.astype(np.float64), 2.0**-140))
     logs[~np.isfinite(logs)] = 0
-    codes: Array = np.rint(2 * logs) + offset + ctx.SIZE_ONE + _ROOM
+    codes: Array = np.rint(2 * logs) + offset + ctx.SIZE_ONE + CODE_ROOM
     return codes.clip(1, 0x7FFF).astype(np.uint16)

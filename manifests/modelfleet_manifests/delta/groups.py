@@ -38,7 +38,7 @@ class Groups(NamedTuple):
         if self.total == 1:
             return np.broadcast_to(values[0], (size,))
         start, end = first // self.inner, (first + size - 1) // self.inner
-        wanted = values.take(np.arange(start, end + 1), mode="wrap")
+        wanted = values.take(np.arange(start, end + 1) % self.total)
         if self.inner == 1:
             return wanted
         repeats = np.full(wanted.size, self.inner)

@@ -22,7 +22,7 @@ AFFINE_BITS: Final = 14
 """Factors of AFFINE are 1 + k / 2^14."""
 MAX_AFFINE: Final = 1 << 19
 SILENT: Final = 0
-_CLASS_ROOM: Final = 2
+CODE_ROOM: Final = 2
 """Classes a float's code stands above, so that 0 stays free."""
 
 
@@ -105,7 +105,10 @@ def restore(left: Array, prediction: Prediction, method: Method) -> Words:
         size |= sign << words.dtype.type(bits - 1)
         return size
     if prediction.flips is not None:
-        np.negative(left, out=left, where=prediction.flips)
+        # negation is complement plus one
+        mirror = prediction.flips.astype(left.dtype)
+        left ^= left.dtype.type(0) - mirror
+        left += mirror
     left += words
     return left
 
@@ -120,7 +123,7 @@ def _predict_scaled(
         factors = np.float32(1) + side.factors * np.float32(2.0**-piece.groups.precision)
         spread = piece.groups.spread(factors.astype(np.float32), piece.first, piece.size)
         words = floats.scale(words, spread, kind)
-    classes = codes - _CLASS_ROOM
+    classes = codes - CODE_ROOM
     if kind:
         steps = floats.exponents(words, kind)
         np.maximum(steps, 1, out=steps)
@@ -151,7 +154,7 @@ def _predict_affine(
     flips = values < 0
     bins = np.abs(values) >> (AFFINE_BITS - 1 - 2)
     np.minimum(bins, ctx.FRACTIONS - 1, out=bins)
-    classes = np.clip(codes - _CLASS_ROOM, 0, ctx.AFFINE_CLASSES - 1)
+    classes = np.clip(codes - CODE_ROOM, 0, ctx.AFFINE_CLASSES - 1)
     contexts = ctx.AFFINE + classes * ctx.FRACTIONS + bins
     return Prediction(whole.astype(np.uint8), contexts.astype(np.uint8), loud, flips)
 

@@ -20,12 +20,38 @@ _LOW: Final = 1 << 16
 """States are at least this between steps, and below 2^32."""
 
 _MAX_TOP: Final = 12
+_GROWTH: Final = 25
+"""Bits that go into a lane before it has given birth to another: 16, and 8 to fill up."""
+_MAX_BOTTOM: Final = 6
 _MIN_LANES: Final = 2
 """Lanes of the smallest block, log2."""
-_BYTES_PER_LANE: Final = 64
+_BYTES_PER_LANE: Final = 40
 """A lane costs about half a byte."""
+_FEW_BITS: Final = 1.5
+"""Symbols of fewer bits get twice the lanes: there are more of them to get through."""
 
 Array = NDArray[Any]
+
+
+# numpy is quicker with a scalar of the array's own type
+_SLOT_MASK: Final = np.uint32(_TOTAL - 1)
+_SHIFT: Final = np.uint32(PROB_BITS)
+_FREQUENCY: Final = np.uint32(20)
+_BIAS: Final = np.uint32(8)
+_LIMIT: Final = np.uint32(_LOW)
+_WORD: Final = np.uint32(16)
+
+
+class DecodingTables(NamedTuple):
+    """Tables of some contexts.
+
+    Attributes:
+        places: Per context where its table starts in `entries`, int64.
+        entries: `frequency << 20 | (slot - start) << 8 | symbol` per slot, uint32.
+    """
+
+    places: Array
+    entries: Array
 
 
 class Layout(NamedTuple):
@@ -67,7 +93,7 @@ class Layout(NamedTuple):
 
 
 def choose_layout(codes: Array, size: int) -> Layout:
-    """Return as many lanes as cost about one percent, with steps that let them grow.
+    """Return as many lanes as cost one percent or two, with steps that let them grow.
 
     Args:
         codes: As for `encode_symbols`, of some of the elements.
@@ -76,9 +102,10 @@ def choose_layout(codes: Array, size: int) -> Layout:
     frequencies = np.maximum(codes >> 16, 1).astype(np.float32)
     bits = max(0.02, float(PROB_BITS - np.log2(frequencies).mean()))
     spent = int(size * bits / 8)
-    top = min(_MAX_TOP, max(_MIN_LANES, (spent // _BYTES_PER_LANE).bit_length()))
-    bottom = min(top, _MIN_LANES + 2 if spent > 1 << 12 else _MIN_LANES)
-    layout = Layout(size, top, bottom, int(16 / bits) + 2)
+    lanes = spent // _BYTES_PER_LANE << (bits < _FEW_BITS)
+    top = min(_MAX_TOP, max(_MIN_LANES, lanes.bit_length() - 1))
+    bottom = min(top, _MIN_LANES + (spent >> 12).bit_length() // 2 * 2, _MAX_BOTTOM)
+    layout = Layout(size, top, bottom, int(_GROWTH / bits) + 2)
     while not layout.is_possible:
         layout = layout._replace(top=layout.top - 1)
     return layout
@@ -178,17 +205,19 @@ class Decoder:
         self._words = np.frombuffer(data[end:], "<u2").astype(np.uint32)
         self._at = 0
         self._spare = np.empty(lanes, np.uint32)
-        self._out = np.empty(lanes, np.uint32)
+        self._found = np.empty(lanes, np.uint32)
         self._slots = np.empty(lanes, np.int64)
         self._slices = layout.slices()
 
-    def run_to(self, end: int, table: Array, rows: Array, symbols: Array) -> None:
+    def run_to(
+        self, end: int, tables: DecodingTables, contexts: Array, symbols: Array
+    ) -> None:
         """Decode up to element `end`, which is the end of a step.
 
         Args:
             end: Elements of the block that are decoded then.
-            table: As from `Tables.entries`.
-            rows: Per element of the block where its table starts, uint32.
+            tables: The tables in force.
+            contexts: Context of each element of the block, uint8.
             symbols: Receives the symbols, uint8.
 
         Raises:
@@ -197,8 +226,11 @@ class Decoder:
         for lanes, start, stop in self._slices:
             if lanes < self._state.size:
                 self._retire(lanes)
-            found = self._step(table, rows[start:stop])
-            np.copyto(symbols[start:stop], found, casting="unsafe")
+            size = stop - start
+            slots, found = self._slots[:size], self._found[:size]
+            tables.places.take(contexts[start:stop], out=slots, mode="clip")
+            self._step(tables.entries, slots, found)
+            symbols[start:stop] = found
             if stop == end:
                 return
 
@@ -207,30 +239,27 @@ class Decoder:
         if self._words.size != self._at or np.any(self._state != _LOW):
             raise ValueError("words left over")
 
-    def _step(self, table: Array, rows: Array) -> Array:
-        size = rows.size
-        state, spare, slots = self._state[:size], self._spare[:size], self._slots[:size]
-        out = self._out[:size]
-        np.bitwise_and(state, 0xFFF, out=spare)
-        np.bitwise_or(spare, rows, out=spare)
-        slots[:] = spare
-        table.take(slots, out=out, mode="clip")
-        state >>= PROB_BITS
-        np.right_shift(out, 20, out=spare)
+    def _step(self, entries: Array, slots: Array, found: Array) -> None:
+        """Decode one symbol per lane: `found` receives it in its lowest 8 bits."""
+        state, spare = self._state[: slots.size], self._spare[: slots.size]
+        np.bitwise_and(state, _SLOT_MASK, out=spare)
+        slots += spare
+        entries.take(slots, out=found, mode="clip")
+        state >>= _SHIFT
+        np.right_shift(found, _FREQUENCY, out=spare)
         state *= spare
-        np.right_shift(out, 8, out=spare)
-        spare &= 0xFFF
+        np.right_shift(found, _BIAS, out=spare)
+        spare &= _SLOT_MASK
         state += spare
-        low = (state < _LOW).nonzero()[0]
+        low = (state < _LIMIT).nonzero()[0]
         end = self._at + low.size
         if end > self._words.size:
             raise ValueError("too few words")
         renewed = state[low]
-        renewed <<= 16
+        renewed <<= _WORD
         renewed |= self._words[self._at : end]
         state[low] = renewed
         self._at = end
-        return out
 
     def _retire(self, lanes: int) -> None:
         gone = self._state[lanes:]

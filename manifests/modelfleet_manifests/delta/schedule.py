@@ -15,8 +15,6 @@ TEXT_BLOCK: Final = 1 << 20
 """Bytes of text per block."""
 BLOCK_BYTES: Final = 1 << 20
 """Bytes of elements per block."""
-BLOCK_ELEMENTS: Final = 1 << 19
-"""Elements per block, whichever comes first: temporaries cost 10 to 20 bytes for each."""
 TEXT: Final = 0
 """The stream of text; see `Op.stream` for the others."""
 
@@ -61,7 +59,7 @@ def width_of(stream: int) -> int:
 
 def block_elements(width: int) -> int:
     """Return the elements in a full block of that width."""
-    return min(BLOCK_BYTES // width, BLOCK_ELEMENTS)
+    return BLOCK_BYTES // width
 
 
 def plan_steps(header: Header, ops: Sequence[Op]) -> Iterator[Step]:

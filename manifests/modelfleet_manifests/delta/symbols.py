@@ -89,9 +89,8 @@ def widths_of(symbols: Array, shift: Array, bits: int) -> Array:
     """Return the width of each element's field in bits, uint8."""
     widths: Array = _EXTRA_OF.take(symbols)
     widths += shift
-    lost = np.flatnonzero(symbols >= ESCAPE)
-    if lost.size:
-        widths[lost] = bits
+    if symbols.max(initial=0) >= ESCAPE:
+        widths[symbols >= ESCAPE] = bits
     return widths
 
 
@@ -106,10 +105,11 @@ def join(symbols: Array, fields: Array | None, shift: Array) -> Array:
     left: Array = _Q_OF.take(symbols)
     if fields is None:
         return left
-    left <<= shift
+    if shift.any():
+        left <<= shift
     left += fields.view(np.int32)
     # the mirror of base + e is ~base - e, but + e was added
-    odd = np.flatnonzero(symbols >= SIDE + _DIRECT)
+    odd = (symbols >= SIDE + _DIRECT).nonzero()[0]
     if odd.size:
         some = shift.take(odd)
         field = fields.take(odd).view(np.int32)

@@ -9,12 +9,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .rans import PROB_BITS
+from .rans import PROB_BITS, DecodingTables
 from .symbols import ALPHABET, ESCAPE, SIDE, bin_sizes
 
 Array = NDArray[Any]
 
-FIRST_REFRESH: Final = 1 << 11
+FIRST_REFRESH: Final = 1 << 8
 """Elements after which the tables are made anew for the first time."""
 LAST_REFRESH: Final = 1 << 20
 """Elements between two refreshes, at most."""
@@ -68,7 +68,7 @@ class Tables:
         self._counts = guesses.copy()
         self._seen = 0
         self._due = FIRST_REFRESH
-        self._held: tuple[bytes, Array] | None = None
+        self._held: tuple[bytes, DecodingTables] | None = None
         self._set_frequencies()
 
     def copy(self) -> "Tables":
@@ -97,11 +97,8 @@ class Tables:
         """Return how many more elements bring the next refresh."""
         return max(1, self._due - self._seen)
 
-    def entries(self, contexts: Array) -> Array:
-        """Return the decoding tables of these contexts, 2^12 entries each, uint32.
-
-        An entry is `frequency << 20 | (slot - start) << 8 | symbol`.
-        """
+    def decoding(self, contexts: Array) -> DecodingTables:
+        """Return the decoding tables of these contexts, each at most once."""
         key = contexts.tobytes()
         if self._held is not None and self._held[0] == key:
             return self._held[1]
@@ -111,10 +108,13 @@ class Tables:
         heads -= starts << np.uint32(8)
         # within a run of one symbol, slot - start counts up from 0
         slots = np.tile(np.arange(_TOTAL, dtype=np.uint32) << np.uint32(8), contexts.size)
-        table: Array = np.repeat(heads, freqs)
-        table += slots
-        self._held = key, table
-        return table
+        entries = np.repeat(heads, freqs)
+        entries += slots
+        places = np.zeros(len(self._freqs), np.int64)
+        places[contexts] = np.arange(contexts.size) << PROB_BITS
+        tables = DecodingTables(places, entries)
+        self._held = key, tables
+        return tables
 
     def _set_frequencies(self) -> None:
         self._freqs, self._starts = _frequencies(self._counts)
