@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelfleet_server.cli.run import Run, command
-from modelfleet_server.cli.screen import Screen, plain
+from modelfleet_server.cli.screen import Screen
 
 if TYPE_CHECKING:
     from modelfleet_server.demo.telling import Line
@@ -33,19 +33,20 @@ def demo(
 
     The last line is one JSON object with what was measured.
     """
-    from modelfleet_server.demo import DemoOptions
-    from modelfleet_server.demo import run as play
+    from modelfleet_server.demo import story
 
-    stay = sys.stdout.isatty() and not run.screen.as_json if keep is None else keep
-    measured = play(DemoOptions(home, stay), lambda line: _tell(run.screen, line))
-    print(json.dumps(measured.document))
+    screen = run.screen
+    stay = keep if keep is not None else sys.stdout.isatty() and not screen.as_json
+    options = story.DemoOptions(home=home, keep=stay)
+    measured = story.run(options, lambda line: _tell(screen, line))
+    print(json.dumps(measured.document), flush=True)
 
 
 def _tell(screen: Screen, line: "Line") -> None:
-    """Print what the demonstration says; nothing but the result with `--json`."""
+    """Print a line of the demonstration; with `--json` nothing but the last one counts."""
     from modelfleet_server.demo.telling import Begun, Open, Said, Table, Typed
 
-    if screen.as_json and not isinstance(line, Open):
+    if screen.as_json:
         return
     match line:
         case Begun(number, title):
@@ -53,15 +54,14 @@ def _tell(screen: Screen, line: "Line") -> None:
         case Said(text):
             screen.say(f"   {text}")
         case Typed(text):
-            print(_dim(f"     $ {plain(text)}"))
+            screen.say(f"   $ {text}")
         case Table(title, columns, rows):
-            screen.say("", title, "")
-            screen.table(list(columns), rows)
+            screen.say("", title)
+            screen.table(columns, rows)
         case Open(url, user, password, home):
-            screen.note(f"The console is at {url}: log in as {user} with {password}")
-            screen.note(f"Everything is in {home}. Ctrl-C ends it.")
+            screen.say(
+                "",
+                f"The console is at {url}: user {user}, password {password}.",
+                f"All of it is in {home}. Ctrl-C ends it.",
+            )
     sys.stdout.flush()
-
-
-def _dim(text: str) -> str:
-    return f"\x1b[2m{text}\x1b[0m" if sys.stdout.isatty() else text
