@@ -13,10 +13,13 @@ The file keeps its blocks from its creation on: it can be written on a full disk
 """
 
 import hashlib
+import logging
 import struct
 import threading
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from modelfleet_agent import fsio
 from modelfleet_agent.errors import UsageError
@@ -24,6 +27,9 @@ from modelfleet_agent.errors import UsageError
 MAGIC = b"mfpage-1"
 HEAD = struct.Struct(">8sQI32s")
 PAGES = 2
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class _Page(NamedTuple):
@@ -86,6 +92,20 @@ class Pages:
             data = b""
         raws = [data[n * self._size : (n + 1) * self._size] for n in range(PAGES)]
         return [(raw, _parse(raw)) for raw in raws]
+
+
+def read_value(pages: Pages, kind: type[T], default: T) -> T:
+    """Return the value in `pages` as a `kind`; `default` where none can be had.
+
+    A file that cannot be read, or was written by another version of the agent, must not
+    keep the device from booting: what it said is found out again.
+    """
+    try:
+        body = pages.read()
+        return default if body is None else msgspec.json.decode(body, type=kind)
+    except (OSError, msgspec.MsgspecError):
+        log.exception("%s cannot be read; going on without it", pages.path)
+        return default
 
 
 def _parse(raw: bytes) -> _Page | None:

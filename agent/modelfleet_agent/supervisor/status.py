@@ -122,7 +122,8 @@ def lock(directory: Path) -> IO[bytes]:
     Raises:
         UsageError: `E_RUNNING`: another agent runs in this directory.
     """
-    fsio.Appender(directory / LOCK).close()
+    if not (directory / LOCK).exists():
+        fsio.Appender(directory / LOCK).close()
     file = (directory / LOCK).open("rb")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,7 +14,7 @@ import msgspec
 from modelfleet_agent import fsio
 from modelfleet_agent.clock import monotonic_s
 from modelfleet_agent.errors import AgentError, RefusedError, RetryableError
-from modelfleet_agent.journal import Pages
+from modelfleet_agent.journal import Pages, read_value
 from modelfleet_agent.store import Record
 from modelfleet_agent.update import fetching, returning, trying
 from modelfleet_agent.update.goal import Goal
@@ -63,8 +63,7 @@ class Engine:
         self._on_change = on_change
         journal = fsio.private_dir(tools.dir / "journal")
         self._journal = Pages(journal / slot, size=PAGE)
-        body = self._journal.read()
-        self.entry = msgspec.json.decode(body, type=Entry) if body else Entry()
+        self.entry = read_value(self._journal, Entry, Entry())
         self._failures, self._waits_until = 0, 0.0
         self._cancel = threading.Event()
         self._closing = threading.Event()

@@ -11,14 +11,15 @@ from typing import Self
 import msgspec
 
 from modelfleet_agent import fsio
-from modelfleet_agent.journal import Pages
+from modelfleet_agent.journal import Pages, read_value
 from modelfleet_agent.store.record import Record
 from modelfleet_agent.update.policy import QUARANTINE, Backoff, Rng
 
 PAGE = 1 << 16
 MAX_BEGUN = 64  # what a report holds
-MAX_RELEASES = 256
-MAX_QUARANTINED = 32
+MAX_RELEASES = 200
+MAX_QUARANTINED = 16
+MAX_WHY = 200
 
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,7 +141,7 @@ def quarantine(
         since=now,
         until=now + backoff.wait_ms(failures, rng),
         code=failure.code,
-        why=failure.why[:200],
+        why=failure.why[:MAX_WHY],
     )
     others = [
         one for one in state.quarantine if (one.step, one.digest) != (step, failure.digest)
@@ -159,8 +160,7 @@ class StateFile:
     def __init__(self, folder: Path, slot: str) -> None:
         """Read `<folder>/<slot>`; one that is missing is an empty memory."""
         self._pages = Pages(fsio.private_dir(folder) / slot, size=PAGE)
-        body = self._pages.read()
-        self.state = msgspec.json.decode(body, type=SlotState) if body else SlotState()
+        self.state = read_value(self._pages, SlotState, SlotState())
 
     def save(self, state: SlotState) -> None:
         """Make `state` what the slot remembers, durably. Nothing is written twice.

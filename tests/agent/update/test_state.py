@@ -5,9 +5,13 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelfleet_agent.journal import Pages
+from modelfleet_agent.store import FileEntry, Record
 from modelfleet_agent.update.state import (
     MAX_BEGUN,
     MAX_QUARANTINED,
+    MAX_RELEASES,
+    PAGE,
     Failure,
     SlotState,
     StateFile,
@@ -57,6 +61,27 @@ def test_success_forgives_the_variant() -> None:
 
 def test_a_clock_that_was_set_back_ends_a_quarantine_rather_than_prolong_it() -> None:
     assert quarantine(SlotState(), FAILED, 10**12, draw).quarantined(5) == frozenset()
+
+
+def test_the_fullest_memory_fits_its_file(tmp_path: Path) -> None:
+    files = tuple(FileEntry(f"{n:0127}", f"{n:064x}", 2**53) for n in range(16))
+    record = Record(
+        release="f" * 64, model="m" * 127, version="9" * 64, profile="p" * 63, files=files
+    )
+    state = SlotState(current=record, variant="v" * 63, step="s" * 32)
+    for number in range(MAX_RELEASES + 1):
+        state = state.begin(f"{number:032x}").prove(f"{number:064x}")
+        failed = Failure(f"{number:032x}", DIGEST, "E" * 30, "\U0001f4a5" * 999)
+        state = quarantine(state, failed, 10**12, draw)
+    StateFile(tmp_path, "main").save(state)
+    assert StateFile(tmp_path, "main").state == state
+
+
+def test_a_memory_of_another_version_does_not_keep_the_device_from_booting(
+    tmp_path: Path,
+) -> None:
+    Pages(tmp_path / "main", size=PAGE).write(b'{"begun": 7}')
+    assert StateFile(tmp_path, "main").state == SlotState()
 
 
 @given(st.lists(st.integers(0, 300), max_size=400))
