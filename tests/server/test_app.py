@@ -25,6 +25,10 @@ PUBLIC = {
     "GET /tuf/metadata/{name:path}",
     "GET /tuf/targets/{name:path}",
     "GET /deltas/{new}/{old}",
+    # the login page, and what it looks like
+    "GET /login",
+    "POST /login",
+    "* /static",
     # a claim token in the body stands in for a login
     "POST /api/v1/enrol",
 }

@@ -20,6 +20,8 @@ import modelfleet_server.blobs.api
 import modelfleet_server.builds.api
 import modelfleet_server.catalog.api
 import modelfleet_server.compliance.api
+import modelfleet_server.console.api
+import modelfleet_server.console.login
 import modelfleet_server.devices.api
 import modelfleet_server.devices.group_api
 import modelfleet_server.evidence.api
@@ -36,6 +38,8 @@ from modelfleet_server.bridge.message import Handler
 from modelfleet_server.builds.worker import Stores, Worker
 from modelfleet_server.builds.workshop import make_workshop
 from modelfleet_server.catalog import service as catalog
+from modelfleet_server.console.pages import static
+from modelfleet_server.console.streams import Shots
 from modelfleet_server.devices.access import recognise_device
 from modelfleet_server.devices.twins import TwinKeeper
 from modelfleet_server.identity.domain import Throttle
@@ -94,9 +98,12 @@ ROUTERS: tuple[APIRouter, ...] = (
     modelfleet_server.evidence.api.router,
     modelfleet_server.compliance.api.router,
     modelfleet_server.rollouts.api.router,
+    modelfleet_server.console.login.router,
+    modelfleet_server.console.api.router,
+    modelfleet_server.console.api.streams,
 )
 
-MOUNTS: tuple[tuple[str, ASGIApp], ...] = ()
+MOUNTS: tuple[tuple[str, ASGIApp], ...] = (("/static", static),)
 """Paths below which another application answers, such as static files."""
 
 HANDLERS: tuple[tuple[str, Callable[[Parts], Handler]], ...] = (
@@ -147,6 +154,7 @@ def make_parts(settings: Settings) -> Parts:
     parts.put(Authenticators([authenticate, recognise_device]))
     parts.put(TwinKeeper())
     parts.put(TelemetryTaker())
+    parts.put(Shots())
     online = read_online(settings.online_key)
     parts.put(Director(online.keys.director, online.fleet))
     parts.put(Publisher(OnlineSigner(online.keys), [catalog.on_closed]))
