@@ -28,11 +28,14 @@ demo:
 	@start=$$(date +%s); $(MAKE) --no-print-directory setup && echo "Set up in $$(( $$(date +%s) - start )) s."
 	@$(BIN)/modelfleet demo
 
+# Two processes, a file each at a time: fixtures of a file are made once.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: setup-dev system
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: setup-dev system
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: setup-dev
 	$(BIN)/ruff format --check .

@@ -53,11 +53,18 @@ def run(job: BuildJob, folder: Path, limits: Limits = SMALL) -> Built:
 
 
 def child_pids(parent: int) -> list[int]:
-    """Return the processes that `parent` started, from whichever of its threads."""
+    """Return the build children that `parent` started, from whichever of its threads."""
     found: list[int] = []
     for task in Path(f"/proc/{parent}/task").iterdir():
         found += map(int, (task / "children").read_text().split())
-    return found
+    return [pid for pid in found if b"builds.child" in _command(pid)]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def test_a_model_is_inspected_in_a_child() -> None:
@@ -139,8 +146,7 @@ def test_a_file_beyond_the_limit_ends_the_child(tmp_path: Path) -> None:
 def test_a_killed_child_leaves_a_clear_reason(tmp_path: Path) -> None:
     def kill(_progress: Progress) -> None:
         for pid in child_pids(os.getpid()):
-            if b"builds.child" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
 
     job = dense_job(tmp_path, endless())
     with pytest.raises(ChildError, match="ended by SIGKILL"):

@@ -34,7 +34,23 @@ def test_data_cannot_replace_what_every_problem_says() -> None:
     assert body_of(errors.ConflictError("clash", status="fine"))["status"] == 409
 
 
-@pytest.mark.parametrize("kind", errors.AppError.__subclasses__())
+KINDS = [
+    kind for kind in errors.AppError.__subclasses__() if kind.__module__ == errors.__name__
+]
+
+
+def test_every_error_of_a_slice_says_what_the_caller_can_do_about_it() -> None:
+    # those of the command line never cross HTTP
+    above = ("modelfleet_server.cli", "modelfleet_server.demo", "tests")
+    strays = [
+        kind
+        for kind in errors.AppError.__subclasses__()
+        if kind not in KINDS and not kind.__module__.startswith(above)
+    ]
+    assert strays == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_error_has_its_status(kind: type[errors.AppError]) -> None:
     assert problems.status_of(kind("wrong")) is not HTTPStatus.INTERNAL_SERVER_ERROR
 
