@@ -79,6 +79,12 @@ class UnknownProfileError(InvalidError):
     code = "unknown-profile"
 
 
+class ProfileError(InvalidError):
+    """An operator's profile that cannot be used."""
+
+    code = "profile-refused"
+
+
 class BuildNotFoundError(NotFoundError):
     """There is no such build."""
 
