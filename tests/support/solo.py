@@ -248,6 +248,7 @@ class SoloFleet:
                 snapshot.meta[f"{name}.json"] = MetaFile(self.roles[name].version)
         data = self._publish_role("snapshot")
         timestamp.version += 1
+        timestamp.unrecognized_fields["x-issued"] = self.now
         timestamp.snapshot_meta = MetaFile(
             snapshot.version, len(data), {"sha256": sha256(data)}
         )

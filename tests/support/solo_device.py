@@ -9,8 +9,9 @@ from tests.support.solo_http import FleetServer
 from modelfleet_agent.enrol import Enrolment, enrol
 from modelfleet_agent.trust.__main__ import perform
 from modelfleet_agent.trust.door import TrustDoor
+from modelfleet_agent.trust.memory import believe
 from modelfleet_agent.trust.messages import Answer, Recall, Refresh, Wish
-from modelfleet_agent.trust.state import TrustState, read_state
+from modelfleet_agent.trust.state import TrustState
 from modelfleet_manifests.names import release_path
 from modelfleet_manifests.profiles import Facts
 from modelfleet_manifests.release import ReleaseRef
@@ -46,7 +47,7 @@ class EnrolledDevice:
     @property
     def state(self) -> TrustState:
         """What the last refresh left."""
-        return read_state(self.directory / "trust", self.me.fleet)
+        return believe(self.directory, self.me.fleet)
 
     def door(self) -> TrustDoor:
         """Return the supervisor's door; its clock is the fleet's."""

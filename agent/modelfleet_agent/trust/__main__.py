@@ -7,19 +7,20 @@ from pathlib import Path
 
 import msgspec
 from tuf.api.exceptions import DownloadError, RepositoryError
+from tuf.api.metadata import Root
 
 from modelfleet_agent import fsio
 from modelfleet_agent.enrol import load_root
 from modelfleet_agent.errors import AgentError, RetryableError
 from modelfleet_agent.trust import faults
+from modelfleet_agent.trust import floors as rules
 from modelfleet_agent.trust.client import Client
+from modelfleet_agent.trust.memory import believe, keep, recollect, save_floors
 from modelfleet_agent.trust.messages import Answer, Recall, Refresh, Task
 from modelfleet_agent.trust.state import (
     RELEASES,
     TrustState,
-    read_state,
     release_file,
-    write_state,
 )
 from modelfleet_agent.trust.survey import Survey
 from modelfleet_agent.trust.tombstones import read_message
@@ -34,33 +35,38 @@ def refresh(task: Refresh) -> Answer:
     """Verify the metadata and write the new state."""
     directory = Path(task.directory)
     folder = fsio.private_dir(directory / "trust")
-    before = read_state(folder, task.fleet)
+    before, floors = believe(directory, task.fleet), recollect(directory, task.fleet)
     root = load_root(directory)
     if sha256(root) != task.fleet:
         return Answer(code="E_METADATA", what="factory/root.json is of another fleet")
     _clear(directory / "tuf")
+
+    def tell(root: Root) -> int:
+        return max(task.now, survey.under_root(root))
+
     with closing(Site(task.server, token=task.token)) as site:
-        client = Client(directory, site, root, task.now)
-        state = Survey(client, folder, before).run(task.want)
-    write_state(folder, state)
+        survey = Survey(Client(directory, site, root, tell), folder, before, floors)
+        try:
+            state = survey.run(task.want)
+        finally:  # what was verified before it went wrong was seen all the same
+            save_floors(directory, survey.floors)
+    keep(directory, state, survey.floors)
     _sweep(folder, state)
     return Answer()
 
 
 def recall(task: Recall) -> Answer:
-    """Add what an authentic message names to the state."""
-    folder = Path(task.directory) / "trust"
-    state = read_state(folder, task.fleet)
+    """Add what an authentic message names to the floors."""
+    directory = Path(task.directory)
+    state = believe(directory, task.fleet)
     if not state.recallers:
         raise RetryableError("E_METADATA", "no metadata was verified yet")
     message = read_message(task.payload, state.recallers)
-    grown = msgspec.structs.replace(
-        state,
-        blocked=sorted({*state.blocked, *message.named.get("revocations", ())}),
-        stopped=sorted({*state.stopped, *message.named.get("stops", ())}),
-    )
-    if grown != state:
-        write_state(folder, grown)
+    named = message.named
+    floors = recollect(directory, task.fleet)
+    grown = rules.bury(floors, named.get("revocations", ()), named.get("stops", ()))
+    if grown != floors:
+        save_floors(directory, grown)
     if message.faults:
         return Answer(code=UNSTEADY, what="; ".join(message.faults))
     return Answer()

@@ -9,7 +9,6 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Role, Root, Targets
 
 from modelfleet_manifests.canonical import MAX_DEPTH, MAX_INTEGER
-from modelfleet_manifests.digests import sha256
 
 ONLINE = ("director", "time")
 RECALLERS = ("revocations", "stops")
@@ -21,6 +20,10 @@ class StrictError(RepositoryError):
 
 class DuplicateKeyError(RepositoryError):
     """One public key stands in a role under two key ids: it would count twice."""
+
+
+class FreezeError(RepositoryError):
+    """Older than what this device has seen: somebody keeps news from it."""
 
 
 class DelegationError(RepositoryError):
@@ -119,10 +122,13 @@ def check_targets(targets: Targets) -> None:
             raise DelegationError(f"targets give paths to {name}, which signs online")
 
 
-def keys_digest(roles: Iterable[Role]) -> str:
-    """Return what names the keys of some roles; it changes when one of them does."""
-    parts = [f"{role.threshold}:{','.join(sorted(role.keyids))}" for role in roles]
-    return sha256("\n".join(parts).encode())
+def public_keys(role: Role, keys: Mapping[str, Key]) -> frozenset[str]:
+    """Return the public keys of a role, in lower-case hexadecimal digits."""
+    return frozenset(
+        str(keys[one].keyval.get("public", "")).lower()
+        for one in role.keyids
+        if one in keys
+    )
 
 
 def _check_unique(name: str, role: Role, keys: Mapping[str, Key]) -> None:

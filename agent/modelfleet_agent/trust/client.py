@@ -1,15 +1,16 @@
 """python-tuf's client with our HTTP, our clock and strict JSON. Runs in the child.
 
-The only place that touches what python-tuf keeps private: `_trusted_set` (clock, versions)
-and `_load_targets` (a delegated role by name). `tests/agent/trust` notices a change.
+The only place that touches what python-tuf keeps private: `_trusted_set` (clock, versions),
+`_load_root` (the clock follows the roots) and `_load_targets` (a delegated role by name).
+`tests/agent/trust` notices a change.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tuf.api.exceptions import DownloadHTTPError
-from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
@@ -50,18 +51,23 @@ class WebFetcher(FetcherInterface):
         return data
 
 
+Tell = Callable[[Root], int]
+"""Returns trusted time, Unix ms, under a verified root."""
+
+
 class Client(Updater):
     """One refresh of the metadata of a fleet."""
 
-    def __init__(self, directory: Path, site: Site, root: bytes, now: int) -> None:
+    def __init__(self, directory: Path, site: Site, root: bytes, tell: Tell) -> None:
         """Begin with the fleet's first root.
 
         Args:
             directory: Of the agent; verified metadata is kept in `tuf/`.
             site: The server.
             root: The first root's metadata.
-            now: Trusted time, Unix ms.
+            tell: The trusted clock; asked once the chain of roots was walked.
         """
+        self._tell = tell
         base = site.base.rstrip("/")
         self._fetch_bytes = WebFetcher(site).download_bytes
         self._targets_url = f"{base}/tuf/targets/"
@@ -72,6 +78,11 @@ class Client(Updater):
             config=UpdaterConfig(max_delegations=8),
             bootstrap=root,
         )
+
+    def _load_root(self) -> None:
+        # no expiry is judged before the newest root is known: the clock depends on it
+        super()._load_root()
+        now = self._tell(self.root)
         self._trusted_set.reference_time = datetime.fromtimestamp(now / 1000, UTC)
 
     @property
@@ -93,6 +104,13 @@ class Client(Updater):
     def targets(self) -> Targets:
         """The verified top-level targets."""
         return self._trusted_set.targets
+
+    def verified(self, name: str) -> Signed | None:
+        """Return a top-level role if it was verified, also where a refresh failed later."""
+        try:
+            return self._trusted_set[name]
+        except KeyError:
+            return None
 
     def load_role(self, name: str, parent: str) -> Targets:
         """Return the verified metadata of a delegated role.

@@ -11,8 +11,9 @@ from modelfleet_agent.clock import Clock, now_ms
 from modelfleet_agent.enrol import Enrolment
 from modelfleet_agent.errors import RefusedError, RetryableError
 from modelfleet_agent.runtime.limits import Ending, Limits, python_child, run_limited
+from modelfleet_agent.trust.memory import believe
 from modelfleet_agent.trust.messages import Answer, Recall, Refresh, Task, Wish
-from modelfleet_agent.trust.state import TrustState, read_state, release_file
+from modelfleet_agent.trust.state import TrustState, release_file
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.names import release_path
@@ -45,7 +46,7 @@ class TrustDoor:
         self._folder = directory / "trust"
         self._enrolment = enrolment
         self._clock = clock
-        self._state = read_state(self._folder, enrolment.fleet)
+        self._state = believe(directory, enrolment.fleet)
         self._releases: dict[str, Release] = {}
         self._last_recalls = ""
         self._lock = threading.Lock()  # one child at a time writes the state
@@ -68,9 +69,9 @@ class TrustDoor:
 
         Raises:
             RetryableError: The state is what it was; `code` says why: `E_UNREACHABLE`,
-                `E_CUT`, `E_HTTP`, `E_ROLLBACK`, `E_EXPIRED`, `E_THRESHOLD`, `E_MIX`,
-                `E_ENDLESS`, `E_FORMAT`, `E_DELEGATION`, `E_METADATA`, `E_CANCELLED`,
-                `E_LIMITS`, or one of the disk.
+                `E_CUT`, `E_HTTP`, `E_ROLLBACK`, `E_FREEZE`, `E_EXPIRED`, `E_THRESHOLD`,
+                `E_MIX`, `E_ENDLESS`, `E_FORMAT`, `E_DELEGATION`, `E_METADATA`,
+                `E_CANCELLED`, `E_LIMITS`, or one of the disk.
         """
         task = Refresh(
             directory=str(self._directory),
@@ -83,7 +84,7 @@ class TrustDoor:
         with self._lock:
             answer = self._run(task, cancel)
             if not answer.code:
-                self._state = read_state(self._folder, self._enrolment.fleet)
+                self._state = believe(self._directory, self._enrolment.fleet)
         if answer.code:
             raise RetryableError(answer.code, f"metadata: {answer.what}")
         return self._state
@@ -104,7 +105,7 @@ class TrustDoor:
         )
         with self._lock:
             answer = self._run(task, None)
-            self._state = read_state(self._folder, self._enrolment.fleet)
+            self._state = believe(self._directory, self._enrolment.fleet)
         if answer.code == RECALLS:
             raise RefusedError(answer.code, f"recalls: {answer.what}")
         if answer.code:

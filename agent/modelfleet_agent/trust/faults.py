@@ -10,7 +10,12 @@ from tuf.api.exceptions import (
     UnsignedMetadataError,
 )
 
-from modelfleet_agent.trust.checks import DelegationError, DuplicateKeyError, StrictError
+from modelfleet_agent.trust.checks import (
+    DelegationError,
+    DuplicateKeyError,
+    FreezeError,
+    StrictError,
+)
 
 # The first that fits; whatever is none of these is `E_METADATA`.
 _CODES: tuple[tuple[type[Exception], str], ...] = (
@@ -18,6 +23,7 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (DownloadHTTPError, "E_HTTP"),
     (DownloadError, "E_UNREACHABLE"),
     (BadVersionNumberError, "E_ROLLBACK"),
+    (FreezeError, "E_FREEZE"),
     (ExpiredMetadataError, "E_EXPIRED"),
     (UnsignedMetadataError, "E_THRESHOLD"),
     (DuplicateKeyError, "E_THRESHOLD"),

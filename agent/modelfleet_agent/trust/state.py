@@ -34,35 +34,31 @@ class Signers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threshold: int
 
 
-class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The version of a role that was verified, under the keys with this digest."""
-
-    version: int
-    keys: str
-
-
 class TrustState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that the supervisor knows of the metadata (`trust/state.json`).
 
     Attributes:
         fleet: SHA-256 of the first root.
-        seen: By role, what was verified last.
+        seen: By role, the version that was verified last.
         expires: By role, Unix ms; timestamp, snapshot, targets, revocations, stops.
         epoch: Of the director's key.
         director: Public keys that sign assignments and deployments, hexadecimal.
         slots: What each slot may hold.
         floors: Lowest version, by model.
-        blocked: Release ids and digests that were revoked; only ever grows.
+        blocked: Release ids and digests that may not be installed.
         stopped: Likewise, those that may not even go on running.
+        pardons: By role, what the officers took off `blocked` and `stopped`.
         recallers: Who signs `revocations` and `stops`.
         listed: Path of a release in the metadata -> its id.
         problems: Id of a release that was asked for -> code, where it is not listed as
             such: `E_NOT_LISTED`, `E_MISMATCH` (listed with other bytes), `E_STATEMENT`, or
             what is wrong with its role.
+        behind: Roles of which something newer was seen, or `floors`; from the floors.
+        clock: It is at least so late, Unix ms; from the floors.
     """
 
     fleet: str
-    seen: dict[str, Seen] = {}
+    seen: dict[str, int] = {}
     expires: dict[str, int] = {}
     epoch: int = 0
     director: list[str] = []
@@ -70,24 +66,32 @@ class TrustState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     floors: dict[str, str] = {}
     blocked: list[str] = []
     stopped: list[str] = []
+    pardons: dict[str, list[str]] = {}
     recallers: dict[str, Signers] = {}
     listed: dict[str, str] = {}
     problems: dict[str, str] = {}
+    behind: list[str] = []
+    clock: int = 0
 
     @property
     def minimum(self) -> Minimum:
         """The versions seen, as documents ask for them."""
         return Minimum(
             **{
-                role: self.seen[role].version
+                role: self.seen[role]
                 for role in Minimum.__struct_fields__
                 if role in self.seen
             }
         )
 
     def is_fresh(self, now: int) -> bool:
-        """Say whether new releases may be installed at `now`, Unix ms."""
-        return all(self.expires.get(role, 0) > now for role in GATES)
+        """Say whether new releases may be installed at `now`, Unix ms.
+
+        A clock that was set back does not make anything younger.
+        """
+        if self.behind:
+            return False
+        return all(self.expires.get(role, 0) > max(now, self.clock) for role in GATES)
 
 
 def read_state(folder: Path, fleet: str) -> TrustState:

@@ -8,27 +8,29 @@ from typing import Any
 
 import msgspec
 from tuf.api.exceptions import (
-    BadVersionNumberError,
     DownloadHTTPError,
     ExpiredMetadataError,
     RepositoryError,
 )
-from tuf.api.metadata import Role, Signed, TargetFile, Targets
+from tuf.api.metadata import Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 
 from modelfleet_agent import fsio
 from modelfleet_agent.trust import faults
+from modelfleet_agent.trust import floors as rules
 from modelfleet_agent.trust.checks import (
     RECALLERS,
     DelegationError,
+    FreezeError,
     check_delegations,
     check_root,
     check_targets,
-    keys_digest,
+    public_keys,
 )
 from modelfleet_agent.trust.client import Client
+from modelfleet_agent.trust.floors import Floors
 from modelfleet_agent.trust.messages import Wish
-from modelfleet_agent.trust.state import Seen, Signers, Slot, TrustState, release_file
-from modelfleet_agent.trust.tombstones import read_tombstones
+from modelfleet_agent.trust.state import Signers, Slot, TrustState, release_file
+from modelfleet_agent.trust.tombstones import read_pardons, read_tombstones
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.document import MAX_RELEASE
 from modelfleet_manifests.errors import ManifestError
@@ -36,6 +38,7 @@ from modelfleet_manifests.release import read_release
 from modelfleet_manifests.semver import Version
 
 MAX_LISTED = 256
+TOP = ("targets", *RECALLERS)
 NOT_LISTED, MISMATCH, STATEMENT = "E_NOT_LISTED", "E_MISMATCH", "E_STATEMENT"
 
 log = logging.getLogger(__name__)
@@ -52,9 +55,9 @@ class Survey:
     client: Client
     folder: Path
     before: TrustState
-    seen: dict[str, Seen] = field(default_factory=dict)
+    floors: Floors
+    seen: dict[str, int] = field(default_factory=dict)
     expires: dict[str, int] = field(default_factory=dict)
-    floors: dict[str, str] = field(default_factory=dict)
     listed: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -64,30 +67,79 @@ class Survey:
         Raises:
             RepositoryError, DownloadError, AgentError: Nothing is to change.
         """
-        self.client.refresh()
+        try:
+            self.client.refresh()
+        finally:
+            self._see_online()
         check_root(self.client.root)
         check_targets(self.client.targets)
         self._see_top()
         recalls = {role: self._read_recalls(role) for role in RECALLERS}
-        self.floors |= self.before.floors
+        self.floors = rules.bury(self.floors, recalls["revocations"], recalls["stops"])
         for path, ids in _wishes(want, self.before.listed).items():
             self._look_up(path, ids)
-        self._check_rollback()
-        return self._state(recalls)
+        return self._state()
+
+    def under_root(self, root: Root) -> int:
+        """Take a verified root; return the least time that it is, Unix ms."""
+        keys = {name: public_keys(role, root.keys) for name, role in root.roles.items()}
+        self._refuse_older("root", root.version, self.floors.root)
+        self.floors = rules.under_root(self.floors, root.version, keys, _expiry(root))
+        return self.floors.clock
+
+    def _see_online(self) -> None:
+        """Note what timestamp and snapshot say, also where the rest cannot be had."""
+        root = self.client.root
+        keys = public_keys(root.roles["timestamp"], root.keys)
+        timestamp = self.client.verified("timestamp")
+        if isinstance(timestamp, Timestamp):
+            self._see("timestamp", timestamp, keys)
+            issued = timestamp.unrecognized_fields.get("x-issued")
+            if isinstance(issued, int):
+                self.floors = rules.dated(self.floors, issued, keys, _expiry(root))
+        snapshot = self.client.verified("snapshot")
+        if isinstance(snapshot, Snapshot):
+            self._claim(snapshot)
+            self._see("snapshot", snapshot, public_keys(root.roles["snapshot"], root.keys))
+
+    def _claim(self, snapshot: Snapshot) -> None:
+        named = {
+            name.removesuffix(".json"): meta.version for name, meta in snapshot.meta.items()
+        }
+        for role, version in self.floors.claimed.items():
+            self._refuse_older(f"the snapshot's {role}", named.get(role, 0), version)
+        known = {*TOP, *(self._models(self.before.listed)), *self.floors.claimed}
+        self.floors = rules.claim(
+            self.floors, {role: named[role] for role in known if role in named}
+        )
+
+    def _models(self, paths: Collection[str]) -> set[str]:
+        parts = [path.split("/") for path in paths]
+        return {one[1] for one in parts} | {f"{one[1]}/{one[2]}" for one in parts}
 
     def _see_top(self) -> None:
         root, client = self.client.root, self.client
-        online = keys_digest([root.roles["timestamp"], root.roles["snapshot"]])
-        self.seen["root"] = Seen(root.version, "")
-        self.seen["timestamp"] = Seen(client.timestamp.version, online)
-        self.seen["snapshot"] = Seen(client.snapshot.version, online)
-        self._see("targets", root.roles["targets"], client.targets)
+        self.seen["root"] = root.version
+        self._see("targets", client.targets, public_keys(root.roles["targets"], root.keys))
         self.expires["timestamp"] = _expiry(client.timestamp)
         self.expires["snapshot"] = _expiry(client.snapshot)
         self.expires["targets"] = _expiry(client.targets)
 
-    def _see(self, name: str, role: Role, signed: Signed) -> None:
-        self.seen[name] = Seen(signed.version, keys_digest([role]))
+    def _see(self, name: str, signed: Signed, keys: Collection[str]) -> None:
+        """Refuse what is older than was seen, whatever python-tuf's cache says."""
+        lowest = rules.below_keys(self.floors, name, keys)
+        self._refuse_older(name, signed.version, lowest)
+        self.floors = rules.see(self.floors, name, signed.version, keys)
+        self.seen[name] = signed.version
+
+    def _see_delegated(self, name: str, role: Targets, above: Targets) -> None:
+        delegations = above.delegations
+        keys = delegations.keys if delegations else {}
+        self._see(name, role, public_keys(above.get_delegated_role(name), keys))
+
+    def _refuse_older(self, name: str, version: int, lowest: int) -> None:
+        if version < lowest:
+            raise FreezeError(f"{name} has version {version}; version {lowest} was seen")
 
     def _read_recalls(self, name: str) -> set[str]:
         """What a recalling role names; once expired, it only stops new installs."""
@@ -97,7 +149,7 @@ class Survey:
         except ExpiredMetadataError:
             log.warning("%s has expired: nothing new is installed", name)
             return set()
-        self._see(name, self.client.targets.get_delegated_role(name), role)
+        self._see_delegated(name, role, self.client.targets)
         self.expires[name] = _expiry(role)
         named, strange = read_tombstones(name, role.targets)
         for path in strange:
@@ -138,22 +190,19 @@ class Survey:
         if above is None or role is None:
             return None
         check_delegations(namespace, above)
-        targets = self.client.targets
-        self._see(namespace, targets.get_delegated_role(namespace), above)
-        self._see(model, above.get_delegated_role(model), role)
+        self._see_delegated(namespace, above, self.client.targets)
+        self._see_delegated(model, role, above)
         self._read_floor(model, role)
         return info if info is not None and role.targets.get(path) == info else None
 
     def _read_floor(self, model: str, role: Targets) -> None:
-        floor = role.unrecognized_fields.get("x-floor")
-        if floor is None:
-            self.floors.pop(model, None)
-            return
+        floor = role.unrecognized_fields.get("x-floor", "")
         try:
-            Version(floor)
+            if floor != "":
+                Version(floor)
         except (ManifestError, TypeError) as error:
             raise DelegationError(f"{model} has a floor that is no version") from error
-        self.floors[model] = floor
+        self.floors = rules.raise_model(self.floors, model, floor, role.version)
 
     def _keep_statement(self, info: TargetFile, path: str) -> None:
         release_id = info.hashes["sha256"]
@@ -172,21 +221,11 @@ class Survey:
         fsio.private_dir(file.parent)
         fsio.write_atomic(file, data)
 
-    def _check_rollback(self) -> None:
-        """Refuse a role older than it was seen, unless its keys are others by now.
-
-        python-tuf checks this against its cache; this holds when the cache is lost.
-        """
-        for role, now in self.seen.items():
-            held = self.before.seen.get(role)
-            if held is not None and held.keys == now.keys and now.version < held.version:
-                raise BadVersionNumberError(
-                    f"{role} has version {now.version}; version {held.version} was seen"
-                )
-
-    def _state(self, recalls: Mapping[str, set[str]]) -> TrustState:
+    def _state(self) -> TrustState:
         fields = self.client.targets.unrecognized_fields
-        blocked, stopped = recalls["revocations"], recalls["stops"]
+        pardons, strange = read_pardons(fields.get("x-unrevoke", []))
+        for one in strange:
+            log.warning("x-unrevoke names %s, which is no tombstone", one)
         return TrustState(
             fleet=self.before.fleet,
             seen=self.before.seen | self.seen,
@@ -194,9 +233,8 @@ class Survey:
             epoch=_read_field(fields.get("x-epoch", 0), int, "x-epoch"),
             director=[*_signers(self.client.targets, "director").keys.values()],
             slots=_read_field(fields.get("x-slots", {}), dict[str, list[Slot]], "x-slots"),
-            floors=self.floors,
-            blocked=sorted({*self.before.blocked, *blocked}),
-            stopped=sorted({*self.before.stopped, *stopped}),
+            floors={name: one.floor for name, one in self.floors.models.items()},
+            pardons=pardons,
             recallers={role: _signers(self.client.targets, role) for role in RECALLERS},
             listed=self.listed,
             problems=self.problems,

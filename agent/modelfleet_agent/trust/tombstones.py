@@ -53,6 +53,21 @@ def read_tombstones(role: str, paths: Iterable[str]) -> tuple[set[str], list[str
     return named, strange
 
 
+def read_pardons(field: object) -> tuple[dict[str, list[str]], list[str]]:
+    """Return what officers took off the lists (`x-unrevoke`), by role, and what is strange.
+
+    Args:
+        field: A list of the tombstones' paths, as far as it is well-formed.
+    """
+    if not isinstance(field, list) or not all(isinstance(one, str) for one in field):
+        return {}, [repr(field)[:80]]
+    pardons = {role: sorted(read_tombstones(role, field)[0]) for role in ACTIONS}
+    known = {
+        path for path in field if any(read_tombstones(role, [path])[0] for role in ACTIONS)
+    }
+    return pardons, [path for path in field if path not in known]
+
+
 def read_message(payload: bytes, recallers: Mapping[str, Signers]) -> Message:
     """Return what a message names, as far as the keys of verified targets signed it.
 

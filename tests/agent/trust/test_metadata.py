@@ -3,11 +3,13 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.support.solo import DAY, SoloFleet, make_release
 from tests.support.solo_device import EnrolledDevice
 from tests.support.solo_http import Fault, FleetServer, metadata_path
 
+from modelfleet_agent.trust.state import TrustState
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.release import ReleaseRef
@@ -18,6 +20,11 @@ def ref(fleet: SoloFleet) -> ReleaseRef:
     ref = fleet.add_release(make_release(fleet.files, "1.0.0"))
     fleet.publish()
     return ref
+
+
+def content(state: TrustState) -> TrustState:
+    """What was believed, without what the floors say of it."""
+    return msgspec.structs.replace(state, behind=[], clock=0)
 
 
 def test_a_release_that_approvers_signed_is_listed_with_its_statement(
@@ -115,7 +122,7 @@ def test_metadata_signed_by_another_key_changes_nothing(
         device.fleet.signers[role] = [device.fleet.keys[role]]
     device.fleet.publish()
     assert device.refresh(ref).code == code
-    assert device.state == before
+    assert content(device.state) == content(before)
 
 
 def test_a_model_role_signed_by_another_key_lists_nothing_new_and_keeps_what_was_listed(
@@ -162,7 +169,7 @@ def test_one_public_key_under_two_key_ids_does_not_count_twice(
     delegations.roles["stops"].threshold = 2
     device.fleet.publish()
     assert device.refresh(ref).code == "E_THRESHOLD"
-    assert device.state == before
+    assert content(device.state) == content(before)
 
 
 def test_a_director_that_may_list_releases_is_refused(
@@ -207,7 +214,7 @@ def test_the_replay_is_refused_when_the_cache_is_lost_too(
     device.refresh(ref)
     device.fleet.files.metadata = old
     shutil.rmtree(device.directory / "tuf")
-    assert device.refresh(ref).code == "E_ROLLBACK"
+    assert device.refresh(ref).code == "E_FREEZE"
 
 
 def test_a_torn_cache_is_fetched_again(device: EnrolledDevice, ref: ReleaseRef) -> None:

@@ -9,8 +9,9 @@ from sqlmodel import Session, select
 from tests.support.fleet import FleetUnderTest, id_of
 
 from modelfleet_agent.trust.__main__ import perform
+from modelfleet_agent.trust.memory import believe
 from modelfleet_agent.trust.messages import Answer, Recall, Refresh, Wish
-from modelfleet_agent.trust.state import TrustState, read_state
+from modelfleet_agent.trust.state import TrustState
 from modelfleet_manifests.deployment import Deployment
 from modelfleet_manifests.envelope import unseal
 from modelfleet_manifests.keys import PublicKey
@@ -55,7 +56,7 @@ class Device:
 
     @property
     def state(self) -> TrustState:
-        return read_state(self.directory / "trust", self.fleet)
+        return believe(self.directory, self.fleet)
 
 
 @pytest.fixture

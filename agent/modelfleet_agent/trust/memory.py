@@ -1,0 +1,116 @@
+"""What the device never forgets: its floors, on disk and in what it believes.
+
+Two files, `floors.a` and `floors.b`, are written in turn, each with its own checksum and
+fsynced: whatever a power cut tears, the one before is whole. A tombstone that is only in
+one of them is also in the state (`trust/state.json`) by then, or comes again.
+"""
+
+import logging
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from modelfleet_agent import fsio
+from modelfleet_agent.trust import floors as rules
+from modelfleet_agent.trust.floors import Floors, ModelFloor
+from modelfleet_agent.trust.state import GATES, TrustState, read_state, write_state
+from modelfleet_manifests.digests import sha256
+
+NAMES = ("floors.a", "floors.b")
+LOST = "floors"
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+log = logging.getLogger(__name__)
+
+
+def load_floors(directory: Path, fleet: str) -> Floors | None:
+    """Return the newest whole record of this fleet; None where there is none."""
+    found = [floors for name in NAMES if (floors := _read(directory / name)) is not None]
+    return max((one for one in found if one.fleet == fleet), key=_serial, default=None)
+
+
+def save_floors(directory: Path, floors: Floors) -> None:
+    """Write a record over the older one of the two, durably; the same again costs nothing.
+
+    Raises:
+        RetryableError: The disk is in the way; the newest record is what it was.
+    """
+    held = load_floors(directory, floors.fleet)
+    serial = held.serial + 1 if held else 1
+    if held is not None and replace(floors, serial=held.serial) == held:
+        return
+    data = _encoder.encode(replace(floors, serial=serial))
+    path = directory / NAMES[serial % 2]
+    fsio.write_atomic(path, data + b"\n" + sha256(data).encode() + b"\n")
+
+
+def recollect(directory: Path, fleet: str) -> Floors:
+    """Return the floors; what the state still knows where both files are lost."""
+    held = load_floors(directory, fleet)
+    return held or _salvage(read_state(directory / "trust", fleet))
+
+
+def believe(directory: Path, fleet: str) -> TrustState:
+    """Return the state of the last refresh, with what the floors say about it.
+
+    `behind` names the roles in which something newer was seen, or `floors` where these
+    were lost: then nothing is installed before a refresh.
+
+    Raises:
+        RetryableError: `E_RECORD`: the state is damaged.
+    """
+    state = read_state(directory / "trust", fleet)
+    held = load_floors(directory, fleet)
+    floors = held or _salvage(state)
+    return replace(
+        state,
+        floors={model: one.floor for model, one in floors.models.items() if one.floor},
+        blocked=_without(floors.blocked, state.pardons.get("revocations", [])),
+        stopped=_without(floors.stopped, state.pardons.get("stops", [])),
+        behind=_behind(state, held),
+        clock=floors.clock,
+    )
+
+
+def keep(directory: Path, state: TrustState, floors: Floors) -> None:
+    """Write the floors, then the state that rests on them."""
+    save_floors(directory, floors)
+    write_state(
+        directory / "trust",
+        replace(state, blocked=floors.blocked, stopped=floors.stopped),
+    )
+
+
+def _behind(state: TrustState, held: Floors | None) -> list[str]:
+    if held is None:
+        return [LOST] if state.seen else []
+    return rules.behind(held, state.seen, ("root", *GATES)) if state.seen else []
+
+
+def _salvage(state: TrustState) -> Floors:
+    models = {model: ModelFloor(floor, 0) for model, floor in state.floors.items()}
+    return rules.bury(
+        Floors(fleet=state.fleet, models=models), state.blocked, state.stopped
+    )
+
+
+def _without(names: list[str], pardoned: list[str]) -> list[str]:
+    return sorted(set(names) - set(pardoned))
+
+
+def _read(path: Path) -> Floors | None:
+    try:
+        data, digest, end = path.read_bytes().rsplit(b"\n", 2)
+        if end or sha256(data).encode() != digest:
+            raise ValueError("the checksum does not fit")  # noqa: TRY301
+        return msgspec.json.decode(data, type=Floors)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        log.warning("%s cannot be read: %s", path, error)
+        return None
+
+
+def _serial(floors: Floors) -> int:
+    return floors.serial
