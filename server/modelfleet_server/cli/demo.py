@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelfleet_server.cli.run import Run, command
-from modelfleet_server.cli.screen import Screen
+from modelfleet_server.cli.screen import Screen, plain
 
 if TYPE_CHECKING:
     from modelfleet_server.demo.telling import Line
@@ -54,7 +54,7 @@ def _tell(screen: Screen, line: "Line") -> None:
         case Said(text):
             screen.say(f"   {text}")
         case Typed(text):
-            screen.say(f"   $ {text}")
+            print(_dim(f"     $ {plain(text)}"))
         case Table(title, columns, rows):
             screen.say("", title)
             screen.table(columns, rows)
@@ -65,3 +65,7 @@ def _tell(screen: Screen, line: "Line") -> None:
                 f"All of it is in {home}. Ctrl-C ends it.",
             )
     sys.stdout.flush()
+
+
+def _dim(text: str) -> str:
+    return f"\x1b[2m{text}\x1b[0m" if sys.stdout.isatty() else text

@@ -139,8 +139,8 @@ def _fail(error: Exception, *, as_json: bool) -> int:
         _print_json(code, what, hint, ended, data)
     else:
         print(f"modelfleet: {plain(what)} [{code}]", file=sys.stderr)
-        if hint:
-            print(f"  {plain(hint)}", file=sys.stderr)
+        for line in hint.splitlines():  # such as the end of a log
+            print(f"  {plain(line)}", file=sys.stderr)
     return ended
 
 

@@ -58,12 +58,20 @@ class Row:
 
 
 def governed(session: Session, now_ms: int) -> Select[Any]:
-    """Return the statement behind counts and lists: a row per device and slot."""
-    rank = _rank(session, now_ms)
+    """Return the statement behind counts and lists: a row per device and slot.
+
+    A device that no group governs has one row, without a slot.
+    """
+    governing = (
+        select(col(Member.device), col(Member.group_id), col(GroupSlot.slot))
+        .join(GroupSlot, col(GroupSlot.group_id) == col(Member.group_id))
+        .subquery()
+    )
+    rank = _rank(session, now_ms, governing.c.slot)
     columns: list[Any] = [
         col(Device.id).label("device"),
         col(Device.profile).label("profile"),
-        func.coalesce(col(SlotState.slot), col(GroupSlot.slot), "").label("slot"),
+        func.coalesce(col(SlotState.slot), governing.c.slot, "").label("slot"),
         rank.label("rank"),
         func.coalesce(col(SlotState.reason), "").label("reason"),
         func.coalesce(col(SlotState.detail), "").label("detail"),
@@ -79,32 +87,31 @@ def governed(session: Session, now_ms: int) -> Select[Any]:
     return (
         select(*columns)
         .select_from(Device)
-        .outerjoin(Member, col(Member.device) == col(Device.id))
-        .outerjoin(GroupSlot, col(GroupSlot.group_id) == col(Member.group_id))
+        .outerjoin(governing, governing.c.device == col(Device.id))
         .outerjoin(
             SlotState,
             and_(
                 col(SlotState.device) == col(Device.id),
-                col(SlotState.slot) == col(GroupSlot.slot),
+                col(SlotState.slot) == governing.c.slot,
             ),
         )
         .outerjoin(
             DirectorTopic,
             col(DirectorTopic.topic)
-            == literal(f"{PREFIX}/g/") + col(Member.group_id) + literal("/deployment"),
+            == literal(f"{PREFIX}/g/") + governing.c.group_id + literal("/deployment"),
         )
         .where(
             col(Device.state) == DeviceState.ENROLLED,
             # Where groups overlap, only the one that governs says what must run.
             or_(
                 col(SlotState.group_id).is_(None),
-                col(SlotState.group_id) == col(Member.group_id),
+                col(SlotState.group_id) == governing.c.group_id,
             ),
         )
     )
 
 
-def _rank(session: Session, now_ms: int) -> ColumnElement[int]:
+def _rank(session: Session, now_ms: int, slot: ColumnElement[str]) -> ColumnElement[int]:
     """Return the state as a number, its place in `ORDER`; the first that applies."""
     behind = or_(
         col(SlotState.epoch) < col(DirectorTopic.epoch),
@@ -119,7 +126,7 @@ def _rank(session: Session, now_ms: int) -> ColumnElement[int]:
     rules: list[tuple[ColumnElement[bool], Compliance]] = [
         (col(Device.reported_ms) == 0, Compliance.UNKNOWN),
         (col(Device.reported_ms) < now_ms - STALE_MS, Compliance.STALE),
-        (col(GroupSlot.slot).is_(None), Compliance.COMPLIANT),
+        (slot.is_(None), Compliance.COMPLIANT),
         (col(SlotState.slot).is_(None), Compliance.WAITING),
         (revoked, Compliance.REVOKED),
         (
@@ -196,6 +203,8 @@ def list_rows(  # noqa: PLR0913 filters of one list
 
 
 def _narrow(statement: Select[Any], group: Group | None) -> Select[Any]:
+    """Keep the members of a group; whichever group governs them says what they must run."""
     if group is None:
         return statement
-    return statement.where(col(Member.group_id) == group.id)
+    members = select(col(Member.device)).where(col(Member.group_id) == group.id)
+    return statement.where(col(Device.id).in_(members))

@@ -8,7 +8,7 @@ from typing import TypeVar
 from modelfleet_server.kit.errors import AppError
 
 Found = TypeVar("Found")
-LOOK_S = 0.1
+LOOK_S = 0.2
 TAIL_LINES = 25
 
 

@@ -168,3 +168,14 @@ def test_counts_are_exclusive_sum_up_and_agree_with_the_lists(line: Line) -> Non
             listed = line.overview(state=state, **asks)["items"]
             assert isinstance(listed, list)
             assert [one["state"] for one in listed] == [state] * count
+
+
+def test_a_group_that_governs_nothing_tells_of_its_members_what_others_govern(
+    line: Line,
+) -> None:
+    operate(line.server, "groups", name="hall", devices=["cam-1"])
+    line.devices[1].slots["digits"].intact = False
+    line.devices[1].report()
+    seen = line.viewer.get("/api/v1/compliance", params={"group": "hall"}).json()
+    assert (seen["total"], seen["counts"]["drifted"]) == (1, 1)
+    assert [slot["slot"] for slot in seen["items"][0]["slots"]] == ["digits"]

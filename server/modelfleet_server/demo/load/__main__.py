@@ -27,14 +27,16 @@ from modelfleet_server.demo.material import read_live
 from modelfleet_server.demo.traffic import drifted
 
 WRITE_S = 0.25
-SHAPE = [1, 1, 8, 8]
+DIGITS = 2
+"""In one picture: more labels for the same number of requests."""
+SHAPE = [DIGITS, 1, 8, 8]
 
 
 class Shot(NamedTuple):
-    """One digit: its bytes as a tensor, and which it is."""
+    """A picture of `DIGITS` digits: its bytes as a tensor, and which they are."""
 
     data: bytes
-    label: int
+    labels: list[int]
 
 
 class Asker:
@@ -93,10 +95,10 @@ class Asker:
         version = tally.last = str(json.loads(answer.body)["model_version"])
         count = tally.versions.setdefault(version, Count())
         count.answers += 1
-        await self._label(number, shot.label, count)
+        await self._label(number, shot.labels, count)
 
-    async def _label(self, number: str, label: int, count: Count) -> None:
-        body = json.dumps({"id": number, "label": label}).encode()
+    async def _label(self, number: str, labels: list[int], count: Count) -> None:
+        body = json.dumps({"id": number, "label": labels}).encode()
         try:
             answer = await self._infer.post("/v2/feedback", body)
         except OSError as error:
@@ -107,7 +109,7 @@ class Asker:
             self._tally.unlabelled += 1
             self._note(f"feedback: {answer.status}: {answer.body[:200]!r}")
             return
-        count.labelled += 1
+        count.labelled += len(labels)
         count.hits += int(json.loads(answer.body)["hits"])
 
     def _fail(self, why: str) -> None:
@@ -120,13 +122,14 @@ class Asker:
 
 
 def make_shots(seed: int) -> Iterator[Shot]:
-    """Yield drifted digits for ever, each round over all images with another drift."""
+    """Yield pictures for ever, each round over all digits with another drift."""
     images, labels = read_live()
     rng = np.random.default_rng(seed)
     while True:
-        seen = drifted(images, rng)
-        for index in rng.permutation(len(seen)):
-            yield Shot(seen[index].astype("<f4").tobytes(), int(labels[index]))
+        seen = drifted(images, rng).astype("<f4")
+        order = rng.permutation(len(seen))
+        for chosen in order[: len(seen) // DIGITS * DIGITS].reshape(-1, DIGITS):
+            yield Shot(seen[chosen].tobytes(), labels[chosen].tolist())
 
 
 async def ask_all(options: argparse.Namespace) -> None:

@@ -12,8 +12,8 @@ class Count(msgspec.Struct):
 
     Attributes:
         answers: Requests that it answered.
-        labelled: Those whose true label was taken.
-        hits: Those that were right.
+        labelled: Digits in them whose true label was taken.
+        hits: Those that it had read right.
     """
 
     answers: int = 0

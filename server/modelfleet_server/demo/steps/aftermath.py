@@ -17,7 +17,7 @@ QUICK_S = 0.03
 
 def comply(play: Play) -> None:
     """Show who complies; alter a file, and see it found, reported and repaired."""
-    _tell_compliance(play)
+    _tell_compliance(play, play.client.get("/compliance", group=GROUP))
     play.by_hand(f"modelfleet compliance --group {GROUP}")
     victim = play.fleet.devices[0]
     path = _active_file(play, victim)
@@ -26,18 +26,16 @@ def comply(play: Play) -> None:
     _spoil(path)
     began = time.monotonic()
     play.did(f"One bit of {victim.name}'s active file is flipped on its disk.")
-    verdict = wait_for(
-        lambda: _verdict(play, victim, "drifted"),
+    seen = wait_for(
+        lambda: _overview_with(play, "drifted"),
         f"{victim.name} to be seen as drifted",
         within_s=FOUND_S,
         log=_log(victim),
         every_s=QUICK_S,
     )
     play.measured.found_s = round(time.monotonic() - began, 2)
-    play.did(
-        f"Found and reported after {seconds(play.measured.found_s)}: {victim.name} is "
-        f"{verdict['state']}. {verdict['reason']}"
-    )
+    play.did(f"Found and reported after {seconds(play.measured.found_s)}.")
+    _tell_compliance(play, seen)
     began = time.monotonic()
     wait_for(
         lambda: _repaired(play, victim, before),
@@ -53,7 +51,7 @@ def comply(play: Play) -> None:
         "byte for byte the signed one again."
     )
     play.by_hand(f"modelfleet why {victim.name}")
-    _tell_compliance(play)
+    _tell_compliance(play, play.client.get("/compliance", group=GROUP))
     play.check_traffic()
 
 
@@ -72,8 +70,7 @@ def go_back(play: Play) -> None:
     play.check_traffic()
 
 
-def _tell_compliance(play: Play) -> None:
-    seen = play.client.get("/compliance", group=GROUP)
+def _tell_compliance(play: Play, seen: Json) -> None:
     counts = ", ".join(
         f"{count} {state}" for state, count in seen["counts"].items() if count
     )
@@ -83,9 +80,9 @@ def _tell_compliance(play: Play) -> None:
             play.did(f"  {one['device']} is {one['state']}: {one['reason']} {one['next']}")
 
 
-def _verdict(play: Play, device: Device, state: str) -> Json | None:
-    seen = play.client.get(f"/compliance/{device.name}")
-    return seen if seen["state"] == state else None
+def _overview_with(play: Play, state: str) -> Json | None:
+    seen = play.client.get("/compliance", group=GROUP)
+    return seen if seen["counts"][state] else None
 
 
 def _repaired(play: Play, device: Device, before_ms: int) -> bool:

@@ -15,26 +15,67 @@ INSTALL_S = 45.0
 def publish(play: Play, version: str) -> Json:
     """Check, upload, build, evaluate, propose and sign a version; return the release."""
     began = time.monotonic()
+    key = play.approver_key
+    signing = ("--approver-key", str(key), "--passphrase-file", str(play.passphrase))
+    _send(play, version, "--approve", "--yes", *signing)
+    play.by_hand(f"modelfleet publish digits-{version}.onnx {_options(version)} --approve")
+    return _tell_release(play, version, since(began))
+
+
+def begin_publishing(play: Play, version: str) -> None:
+    """Check and upload a version, and let the server build it."""
+    _send(play, version, "--no-wait")
+    play.did(f"{MODEL} {version} is uploaded and being built meanwhile.")
+    play.by_hand(f"modelfleet publish digits-{version}.onnx {_options(version)} --no-wait")
+
+
+def finish_publishing(play: Play, version: str) -> Json:
+    """Sign a version once it is built; return the release."""
+    began = time.monotonic()
+    server = play.stage.logs / "server.log"
+    built = wait_for(
+        lambda: _proposed(play, version), f"{version} to be built", within_s=60, log=server
+    )
+    play.stage.command(
+        *("approve", built["proposal"], "--yes", "--approver-key", str(play.approver_key)),
+        *("--passphrase-file", str(play.passphrase)),
+    )
+    play.by_hand("modelfleet approve PROPOSAL --approver-key approver.key")
+    return _tell_release(play, version, since(began))
+
+
+def _send(play: Play, version: str, *options: str) -> None:
     profiles = [word for one in play.fleet.profiles for word in ("--profile", one)]
     with material.unpacked(version) as files:
         play.stage.command(
             *("publish", str(files.master), "--model", MODEL, "--version", version),
             *("--eval", str(files.evaluation), "--calibration", str(files.calibration)),
-            *("--lineage", str(files.lineage), *profiles),
-            *("--approve", "--yes", "--approver-key", str(play.approver_key)),
-            *("--passphrase-file", str(play.passphrase)),
+            *("--lineage", str(files.lineage), *profiles, *options),
         )
+
+
+def _options(version: str) -> str:
+    files = "--eval digits.eval.npz --calibration digits.calibration.npz"
+    return f"--model {MODEL} --version {version} {files}"
+
+
+def _proposed(play: Play, version: str) -> Json | None:
+    play.stage.check()
+    seen = play.client.get(f"/releases/{MODEL}/{version}")
+    state = seen["state"]
+    keep_promise(state != "failed", f"{version} was not built: {seen['reason']}")
+    return seen if state == "proposed" else None
+
+
+def _tell_release(play: Play, version: str, took: str) -> Json:
     release = play.client.get(f"/releases/{MODEL}/{version}")
-    keep_promise(release["state"] == "released", f"{MODEL} {version} is {release['state']}")
-    play.did(f"{MODEL} {version} was built, evaluated and signed, in {since(began)}:")
+    state = release["state"]
+    keep_promise(state == "released", f"{MODEL} {version} is {state}", release["reason"])
+    play.did(f"{MODEL} {version} was built, evaluated and signed, in {took}:")
     for variant in release["variants"]:
         size = sum(file["length"] for file in variant["files"])
         accuracy = float(variant["metrics"]["accuracy"])
         play.did(f"  {variant['name']}: {kilobytes(size)}, accuracy {accuracy:.3f}")
-    play.by_hand(
-        f"modelfleet publish digits-{version}.onnx --model {MODEL} --version {version} "
-        "--eval digits.eval.npz --calibration digits.calibration.npz --approve"
-    )
     return release
 
 
@@ -70,9 +111,7 @@ def wait_until_all_run(play: Play, version: str, within_s: float = INSTALL_S) ->
         play.stage.check()
         return all(runs(one, version) for one in play.devices())
 
-    wait_for(
-        look, f"{version} on every device", within_s=within_s, log=server, every_s=0.05
-    )
+    wait_for(look, f"{version} on every device", within_s=within_s, log=server)
 
 
 def runs(device: Json, version: str) -> bool:

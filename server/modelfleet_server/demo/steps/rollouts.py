@@ -8,7 +8,13 @@ from modelfleet_server.demo.client import Json
 from modelfleet_server.demo.fleet import SLOT
 from modelfleet_server.demo.measured import DeviceFigures, GateFigures
 from modelfleet_server.demo.play import GROUP, MODEL, Play, since, slot_of
-from modelfleet_server.demo.steps.releases import publish, runs, wait_until_all_run
+from modelfleet_server.demo.steps.releases import (
+    begin_publishing,
+    finish_publishing,
+    publish,
+    runs,
+    wait_until_all_run,
+)
 from modelfleet_server.demo.telling import kilobytes
 from modelfleet_server.demo.waiting import keep_promise, wait_for
 
@@ -23,7 +29,9 @@ def update(play: Play) -> None:
     """Publish 1.1.0 and roll it out by deltas while requests run."""
     release = publish(play, "1.1.0")
     began = time.monotonic()
-    ended = _roll_out(play, "1.1.0")
+    started = _start(play, "1.1.0")
+    begin_publishing(play, "1.2.0")
+    ended = _follow(play, started)
     keep_promise(ended["state"] == "done", f"the rollout of 1.1.0 is {ended['state']}")
     wait_until_all_run(play, "1.1.0")
     play.did(f"All devices run 1.1.0, {since(began)} after the rollout began.")
@@ -35,10 +43,10 @@ def update(play: Play) -> None:
 
 def stop_bad(play: Play) -> None:
     """Publish 1.2.0, better on clean images, and see it stopped by live traffic."""
-    publish(play, "1.2.0")
+    finish_publishing(play, "1.2.0")
     play.did("On clean images it is the best of the three. Live traffic is not clean.")
     began = time.monotonic()
-    ended = _roll_out(play, "1.2.0")
+    ended = _follow(play, _start(play, "1.2.0"))
     keep_promise(
         ended["state"] == "undone",
         f"the gate should have undone 1.2.0, but its rollout is {ended['state']}",
@@ -57,8 +65,8 @@ def stop_bad(play: Play) -> None:
     play.check_traffic()
 
 
-def _roll_out(play: Play, version: str) -> Json:
-    """Start a rollout, say what its waves do, and return it once it has ended."""
+def _start(play: Play, version: str) -> Json:
+    """Say what a rollout would do, and start it."""
     wish = {
         "group": GROUP,
         "slot": SLOT,
@@ -76,22 +84,25 @@ def _roll_out(play: Play, version: str) -> Json:
     made = play.client.post("/rollouts", wish | {"start": True})
     waves = " ".join(f"--wave {one}" for one in WAVES)
     play.by_hand(f"modelfleet rollout start {MODEL}@{version} --group {GROUP} {waves}")
+    return made
+
+
+def _follow(play: Play, started: Json) -> Json:
+    """Say what the waves of a rollout do, and return it once it has ended."""
     told = 0
 
     def look() -> Json | None:
         nonlocal told
         play.stage.check()
-        now = play.client.get(f"/rollouts/{made['id']}")
+        now = play.client.get(f"/rollouts/{started['id']}")
         judged = [one for one in now["progress"] if one["outcome"] != "pending"]
         for wave in judged[told:]:
             _tell_wave(play, wave)
         told = len(judged)
         return now if now["state"] in ENDED else None
 
-    server = play.stage.logs / "server.log"
-    return wait_for(
-        look, f"the end of the rollout of {version}", within_s=ROLLOUT_S, log=server
-    )
+    what = f"the end of the rollout of {started['version']}"
+    return wait_for(look, what, within_s=ROLLOUT_S, log=play.stage.logs / "server.log")
 
 
 def _tell_wave(play: Play, wave: Json) -> None:
