@@ -39,7 +39,13 @@ class SymbolStream:
     """What a stream remembers from block to block, the same on both sides."""
 
     def __init__(self, width: int, ops: Sequence[Op], read_old: ReadOld) -> None:
-        """Start a stream of elements of `width` bytes."""
+        """Start a stream of elements of `width` bytes.
+
+        Raises:
+            ValueError: There are no symbols of that width.
+        """
+        if width not in _MANTISSAS:
+            raise ValueError(f"symbols of {width} bytes")
         self._width = width
         self._ops = ops
         self._read_old = read_old

@@ -69,9 +69,11 @@ def read_groups(op: Op) -> Groups:
     while at < len(op.params):
         value, at = read_varint(op.params, at)
         numbers.append(value)
-    inner, count, *zeros = numbers
+    if len(numbers) < 2:  # noqa: PLR2004 - inner and total
+        raise ValueError("parameters too short")
+    inner, total, *zeros = numbers
     groups = Groups(
-        kind, precision, inner, count, *(unfold_sign(zero) for zero in zeros[:2])
+        kind, precision, inner, total, *(unfold_sign(zero) for zero in zeros[:2])
     )
     _check(op, groups, len(zeros))
     return groups
