@@ -89,7 +89,13 @@ def _slot(row: Row, wanted: Release | None, device: Device) -> SlotView:
         wants=wanted.version if wanted else "",
         wants_digest=words.short(digest) or nothing,
         runs=row.version or "nothing",
-        runs_digest=words.short(row.digest) + ("" if row.intact else " altered"),
+        runs_digest=words.short(row.digest),
         same=same,
-        verdict="the same file" if same else "not the same",
+        verdict=_compare(row, same=same),
     )
+
+
+def _compare(row: Row, *, same: bool) -> str:
+    if not row.intact:
+        return "altered on the device"
+    return "the same file" if same else "not the same file"

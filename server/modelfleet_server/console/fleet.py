@@ -125,7 +125,7 @@ def fleet_view(session: Session, ask: Ask, *, now_ms: int) -> FleetView:
         after=ask.after,
         limit=ROWS + 1,
     )
-    rollouts = rollouts_now(session)
+    rollouts = rollouts_now(session, ask.group)
     shown = listed[:ROWS]
     compliant = seen.counts[Compliance.COMPLIANT]
     return FleetView(
@@ -200,7 +200,8 @@ def _needs(
             )
     needs += [
         NeedView(
-            one.key, one.shape, one.tone, f"{one.title} is {one.word}: {one.reason}",
+            one.key, one.shape, one.tone,
+            f"{one.title}, {one.where}, is {one.word}: {one.reason}",
             f"#rollout-{one.key}", "Decide", "",
         )
         for one in rollouts

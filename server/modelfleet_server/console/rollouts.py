@@ -76,6 +76,7 @@ class RolloutView:
     can_pause: bool
     can_resume: bool
     can_undo: bool
+    shows_waves: bool
     moves_href: str
     undo_href: str
     waves: list[WaveView] = field(default_factory=list)
@@ -90,11 +91,16 @@ class UndoView:
     back_to: str
 
 
-def rollouts_now(session: Session) -> list[RolloutView]:
-    """Return the rollouts that go on, newest first, and the last few that ended."""
+def rollouts_now(session: Session, group: str) -> list[RolloutView]:
+    """Return the rollouts that go on, newest first, and the last few that ended.
+
+    Args:
+        session: Any.
+        group: Name of the group to narrow to; empty for all.
+    """
     rows = [
-        *_newest(session, list(ACTIVE), MAX_ACTIVE),
-        *_newest(session, [State.DONE, State.UNDONE], MAX_ENDED),
+        *_newest(session, group, list(ACTIVE), MAX_ACTIVE),
+        *_newest(session, group, [State.DONE, State.UNDONE], MAX_ENDED),
     ]
     return [view(session, row) for row in rows]
 
@@ -117,6 +123,8 @@ def view(session: Session, rollout: Rollout) -> RolloutView:
         can_pause=Event.PAUSE in can,
         can_resume=Event.RESUME in can,
         can_undo=Event.UNDO in can and _back_to(session, rollout) is not None,
+        # of what went well nobody needs the steps any more
+        shows_waves=rollout.state is not State.DONE,
         moves_href=f"/rollouts/{rollout.id}/moves",
         undo_href=f"/rollouts/{rollout.id}/undo",
         waves=[_wave(shown, number) for number in range(len(shown.waves))],
@@ -137,15 +145,12 @@ def undo_of(session: Session, rollout: Rollout) -> UndoView:
     return UndoView(view(session, rollout), devices, _back_to(session, rollout) or "")
 
 
-def _newest(session: Session, states: list[State], limit: int) -> list[Rollout]:
-    return list(
-        session.exec(
-            select(Rollout)
-            .where(col(Rollout.state).in_(states))
-            .order_by(col(Rollout.created_ms).desc(), col(Rollout.id).desc())
-            .limit(limit)
-        )
-    )
+def _newest(session: Session, group: str, states: list[State], limit: int) -> list[Rollout]:
+    statement = select(Rollout).where(col(Rollout.state).in_(states))
+    if group:
+        statement = statement.where(Rollout.group_name == group)
+    newest = [col(Rollout.created_ms).desc(), col(Rollout.id).desc()]
+    return list(session.exec(statement.order_by(*newest).limit(limit)))
 
 
 def _back_to(session: Session, rollout: Rollout) -> str | None:
@@ -173,10 +178,6 @@ def _wave(rollout: RolloutOut, number: int) -> WaveView:
         )
     running = int(sent.evidence.get("running") or 0)
     expected = int(sent.evidence.get("expected") or 0)
-    failed = int(sent.evidence.get("failed") or 0)
-    text = f"{running} of {words.count(expected)} heard of lately run it"
-    if failed:
-        text += f", {failed} failed"
     now = number == rollout.wave and rollout.state in ACTIVE
     gate = _gate(rollout, sent)
     look = words.GATE[Outcome(sent.outcome)]
@@ -186,11 +187,22 @@ def _wave(rollout: RolloutOut, number: int) -> WaveView:
         place="now" if now else "past",
         shape="arrow" if now else look.shape,
         tone="plain" if now else look.tone,
-        count=f"{words.count(sent.admitted)} admitted, {text}",
+        count=_progress(sent, running, expected),
         part=WIDTH * running // max(expected, 1),
         gate=gate,
         has_gate=rollout.gate is not None,
     )
+
+
+def _progress(wave: WaveOut, running: int, expected: int) -> str:
+    """Name the remainder too: who is silent, and where it failed."""
+    if not wave.evidence:
+        return f"{words.count(wave.admitted)} admitted"
+    failed = int(wave.evidence.get("failed") or 0)
+    text = f"{running} of {words.count(expected)} run it"
+    text += f", {failed} failed" if failed else ""
+    silent = wave.admitted - expected
+    return f"{text}, {silent} silent lately" if silent > 0 else text
 
 
 def _no_gate() -> GateView:
@@ -214,18 +226,18 @@ def _gate(rollout: RolloutOut, wave: WaveOut) -> GateView:
     def place(value: float) -> int:
         return round((value - left) / (right - left) * WIDTH)
 
-    samples = words.count(int(wave.evidence.get("samples") or 0), "answer", "answers")
+    samples = int(wave.evidence.get("samples") or 0)
     interval = f"{words.points(low)} to {words.points(high)}"
     return GateView(
         word=look.word,
         shape=look.shape,
         tone=look.tone,
         text=f"accuracy drop {words.points(drop)} points, 99 % interval {interval}, limit "
-        f"{words.points(limit)}, from {samples}: {look.word}",
+        f"{words.points(limit)}, from {samples:,} labelled answers: {look.word}",
         drop=words.points(drop),
         interval=interval,
         limit=words.points(limit),
-        sample=f"n = {samples}",
+        sample=f"n = {samples:,}",
         drawn=True,
         low=place(low),
         width=max(place(high) - place(low), 2),
