@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from modelfleet_server.kit.errors import InvalidError
 from modelfleet_server.kit.ids import new_id
@@ -105,7 +106,12 @@ def check_url(url: str) -> str:
     Raises:
         InvalidError: It is none.
     """
-    if not url.startswith(("http://", "https://")) or not url.isprintable():
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine or not url.isprintable() or " " in url:
         raise InvalidError(
             f"the server {url!r} is not an address",
             f"Write it like {DEFAULT_SERVER}.",

@@ -173,6 +173,8 @@ def _check(answer: Any) -> None:  # noqa: ANN401 httpx2 is imported only if need
         what, code = str(problem["detail"]), str(problem["code"])
     except (ValueError, KeyError, TypeError):
         raise _stranger(str(answer.request.url), answer.status_code) from None
+    if what == HTTPStatus.NOT_FOUND.phrase:  # no route of the server: a strange name
+        what = f"the server has nothing at {answer.request.url.raw_path.decode()}"
     data = {key: value for key, value in problem.items() if key not in STANDARD}
     raise ServerError(answer.status_code, code, what, str(problem.get("hint", "")), data)
 

@@ -17,10 +17,18 @@ from typing import Annotated, BinaryIO, NoReturn
 import typer
 
 from modelfleet_manifests import delta
-from modelfleet_manifests.delta import DeltaError, Inspection, WrongBaseError
+from modelfleet_manifests.delta import (
+    DeltaError,
+    Inspection,
+    Tensor,
+    WireError,
+    WrongBaseError,
+)
 
 BAD_INPUT = 4
 _TOP = 10
+_MOST_MODELS = 64
+"""Models beside a file that are searched for one that names it as external data."""
 
 app = typer.Typer(
     no_args_is_help=True, help="Patches between two versions of a model file."
@@ -42,7 +50,11 @@ def encode(
     """Write the patch that turns OLD into NEW."""
     with _refusing(old, new, output), _mapped(old) as before, _mapped(new) as after:
         with _replacing(output) as out:
-            size = sum(out.write(chunk) for chunk in delta.encode_chunks(before, after))
+            sides = _side_tensors(old, before), _side_tensors(new, after)
+            chunks = delta.encode_chunks(
+                before, after, sides=sides if sides[0] and sides[1] else None
+            )
+            size = sum(out.write(chunk) for chunk in chunks)
         facts = {"bytes": size, "old_bytes": len(before), "new_bytes": len(after)}
     share = 100 * size / facts["new_bytes"] if facts["new_bytes"] else 0.0
     if as_json:
@@ -121,6 +133,18 @@ def _mapped(path: Path) -> Iterator[memoryview]:
             return
         # not closed here: numpy may still look at it; it goes with its last view
         yield memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _side_tensors(path: Path, data: memoryview) -> tuple[Tensor, ...]:
+    """Return the tensors of a file of external data, as a model beside it says."""
+    with contextlib.suppress(WireError):
+        delta.scan_side_files(data)
+        return ()  # a model itself
+    for model in sorted(path.absolute().parent.glob("*.onnx"))[:_MOST_MODELS]:
+        with _mapped(model) as found, contextlib.suppress(WireError):
+            if tensors := delta.scan_side_files(found).get(path.name):
+                return tensors
+    return ()
 
 
 @contextlib.contextmanager
