@@ -19,7 +19,7 @@ refused; on a device it changes nothing, since messages repeat. This page is wri
 the tables by `python tools/state_tables.py`; a test compares them.
 """
 
-SERVER = {
+SERVER: dict[str, tuple[str, Mapping[Any, Any]]] = {
     "A rollout": ("rollouts/domain.py", rollouts.MOVES),
     "A version of a model": ("catalog/domain.py", catalog.MOVES),
     "A build": ("builds/domain.py", builds.MOVES),
