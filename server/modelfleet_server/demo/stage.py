@@ -16,7 +16,11 @@ from typing import Any, Self
 from modelfleet_server.demo.waiting import PromiseError, tail_of
 from modelfleet_server.kit.errors import ConflictError
 
-SERVER = (sys.executable, "-c", "from modelfleet_server.main import main; main()")
+SERVER = (
+    sys.executable,
+    "-c",
+    "import sys; from modelfleet_server.main import main; sys.exit(main())",
+)
 AGENT = (sys.executable, "-m", "modelfleet_agent")
 STOP_S = 8.0
 COMMAND_S = 90.0

@@ -86,9 +86,9 @@ def _count_traffic(play: Play) -> None:
 
 
 def _tell(measured: Measured, say: Say) -> None:
-    fetched = [_device_row(one) for one in measured.devices]
+    fetched = [device_row(one) for one in measured.devices]
     say(Table("The update to 1.1.0", DEVICE_COLUMNS, fetched))
-    judged = [_gate_row(one) for one in measured.gates]
+    judged = [gate_row(one) for one in measured.gates]
     say(Table("The gate after the canaries", GATE_COLUMNS, judged))
     rows = [
         ("requests while models were swapped", f"{measured.requests}"),
@@ -101,7 +101,8 @@ def _tell(measured: Measured, say: Say) -> None:
     say(Table("The whole job", ("what", "measured>"), rows))
 
 
-def _device_row(one: DeviceFigures) -> tuple[str, ...]:
+def device_row(one: DeviceFigures) -> tuple[str, ...]:
+    """Return a device's row under `DEVICE_COLUMNS`."""
     latency = DECLARED if one.declared else f"{one.p50_ms:.1f} / {one.p99_ms:.1f} ms"
     return (
         one.device,
@@ -116,7 +117,8 @@ def _device_row(one: DeviceFigures) -> tuple[str, ...]:
     )
 
 
-def _gate_row(one: GateFigures) -> tuple[str, ...]:
+def gate_row(one: GateFigures) -> tuple[str, ...]:
+    """Return a gate's row under `GATE_COLUMNS`."""
     interval = f"{points(one.low)} to {points(one.high)}"
     return (one.version, one.outcome, points(one.drop), interval, f"{one.samples}")
 

@@ -45,7 +45,7 @@ class Asker:
     def __init__(self, name: str, port: int, slot: str, traffic: Traffic) -> None:
         self.name = name
         self._slot = slot
-        self._infer = Connection(port)
+        self._connection = Connection(port)
         self._traffic = traffic
         self._tally = traffic.devices.setdefault(name, Tally())
         self._latencies: list[float] = []
@@ -57,6 +57,10 @@ class Asker:
             await asyncio.sleep(max(due - time.monotonic(), 0))
             due = max(due + 1 / rate, time.monotonic())
             await self._ask(shot)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
 
     def sum_up(self) -> None:
         """Work the latencies into the tally."""
@@ -84,7 +88,7 @@ class Asker:
         began = time.perf_counter()
         try:
             path = f"/v2/models/{self._slot}/infer"
-            answer = await self._infer.post(path, head + shot.data, len(head))
+            answer = await self._connection.post(path, head + shot.data, len(head))
         except OSError as error:
             self._fail(f"{type(error).__name__}: {error}")
             return
@@ -100,7 +104,7 @@ class Asker:
     async def _label(self, number: str, labels: list[int], count: Count) -> None:
         body = json.dumps({"id": number, "label": labels}).encode()
         try:
-            answer = await self._infer.post("/v2/feedback", body)
+            answer = await self._connection.post("/v2/feedback", body)
         except OSError as error:
             self._tally.unlabelled += 1
             self._note(f"feedback: {type(error).__name__}: {error}")
@@ -158,6 +162,8 @@ async def ask_all(options: argparse.Namespace) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+    for asker in askers:
+        asker.close()
     write_traffic(options.tally, traffic)
 
 
