@@ -1,0 +1,73 @@
+"""Recall on a real agent: what was stopped ends at once, and is never started again."""
+
+import json
+
+import pytest
+from tests.agent import models
+from tests.agent.rig import SLOT, Rig
+from tests.support.waiting import eventually
+
+from modelfleet_agent.supervisor.status import read_status
+from modelfleet_agent.trust.__main__ import perform
+from modelfleet_agent.trust.messages import Answer, Recall
+from modelfleet_manifests import topics
+from modelfleet_manifests.release import Release, release_ref
+
+
+def run_two(rig: Rig) -> tuple[Release, Release]:
+    """Have 1.1.0 serve, after 1.0.0 did."""
+    old = rig.release("1.0.0", models.linear(1.0))
+    rig.fleet.publish()
+    rig.assign()
+    rig.deploy(old)
+    rig.start()
+    rig.serves(old)
+    new = rig.release("1.1.0", models.linear(2.0))
+    rig.fleet.publish()
+    rig.deploy(new, old)
+    rig.serves(new)
+    return old, new
+
+
+def test_a_stopped_model_gives_way_to_the_best_allowed_one_without_a_download(
+    rig: Rig,
+) -> None:
+    old, new = run_two(rig)
+    since = len(rig.reports)
+    rig.server.requests.clear()
+    rig.fleet.stop(release_ref(new).id)
+    rig.peer.publish(topics.RECALLS, rig.fleet.recalls(), retain=True)
+    try:
+        row = rig.serves(old, since=since)
+        assert row.reason in {"recalled", "as-wanted"}
+        assert not [one for one in rig.server.requests if "/blobs/" in one.path]
+        assert rig.answer()[0] == 200
+    finally:
+        rig.peer.publish(topics.RECALLS, b"", retain=True)
+
+
+@pytest.mark.slow
+def test_a_stopped_model_is_not_started_after_a_power_cut_that_took_the_metadata(
+    rig: Rig,
+) -> None:
+    old, new = run_two(rig)
+    rig.kill()
+    me = rig.me
+    rig.fleet.stop(release_ref(new).id)
+    recall = Recall(directory=str(rig.dir), fleet=me.fleet, payload=rig.fleet.recalls())
+    assert perform(recall) == Answer()
+    (rig.dir / "trust" / "state.json").write_bytes(b"{")  # torn
+    path = rig.dir / "enrolment.json"
+    nowhere = {"server": "http://127.0.0.1:9", "mqtt_port": 9}
+    path.write_text(json.dumps(json.loads(path.read_text()) | nowhere))
+    rig.start()
+    pid = rig.process.pid if rig.process else 0
+
+    def serves_old() -> bool:
+        found = read_status(rig.dir)
+        if found is None or found.pid != pid or SLOT not in found.slots:
+            return False
+        assert found.slots[SLOT].digest != new.variants[0].digest
+        return found.slots[SLOT].digest == old.variants[0].digest
+
+    eventually(serves_old, "what ran before serves", 30)
