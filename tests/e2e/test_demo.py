@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,10 +70,8 @@ def measured(shown: str) -> dict[str, Any]:
 
 @pytest.mark.timeout(WHOLE_S + 30)
 def test_every_step_is_told_in_plain_words_and_a_table_ends_it(shown: str) -> None:
-    titles = [
-        line for line in shown.splitlines() if line[:2] in {f"{n}." for n in range(9)}
-    ]
-    assert [title[0] for title in titles] == list("1234567")
+    begun = re.findall(r"^(\d)\. ", shown, re.MULTILINE)
+    assert begun == list("1234567")
     assert "runs on this CPU" in shown
     assert "$ modelfleet rollback demo/digits@1.0.0 --group plant --wait" in shown
 
@@ -112,7 +111,7 @@ def test_the_gate_let_the_good_update_pass_and_stopped_the_bad_one(
 
 def test_every_figure_was_really_measured(measured: dict[str, Any]) -> None:
     assert sorted(measured["steps_s"]) == list("1234567")
-    assert sum(measured["steps_s"].values()) <= measured["seconds"]
+    assert sum(measured["steps_s"].values()) == pytest.approx(measured["seconds"], abs=2)
     assert measured["rollback_s"] > 0
     assert measured["found_s"] > 0
     assert measured["repaired_s"] > 0
@@ -132,11 +131,10 @@ def test_an_interrupted_demonstration_leaves_nothing_behind(
     try:
         eventually(lambda: len(processes(tmp_path)) > 2, "agents are starting", 60)
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode not in {0, None}
-    assert "interrupted" in said
+    assert process.returncode == 130
     assert list(tmp_path.iterdir()) == []
     assert processes(tmp_path) == []
 
