@@ -192,7 +192,7 @@ def _tell_answer(screen: Screen, one: Json) -> None:
             ("slot", one["slot"]),
             ("runs", one["runs"]),
             ("should", one["action"] if one["model"] is None else f"run {wanted}"),
-            ("because", f"{one['reason']} {one['detail']}".strip()),
+            ("because", f"{one['words']} ({one['reason']})"),
             ("device says", said.strip() if one["device_action"] else "nothing yet"),
             ("agree", "yes" if one["agree"] else "no"),
             *(

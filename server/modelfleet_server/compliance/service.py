@@ -11,12 +11,12 @@ from modelfleet_server.compliance.domain import (
     NEXT,
     Compliance,
     SlotFinding,
-    explain,
     worst,
 )
 from modelfleet_server.compliance.store import Row
 from modelfleet_server.devices.enrolment import find_device
 from modelfleet_server.devices.groups import find_group
+from modelfleet_server.evidence.domain import explain
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from modelfleet_server.evidence import service
+from modelfleet_server.evidence.domain import explain
 from modelfleet_server.evidence.service import Answer
 from modelfleet_server.kit.access import ViewerDep
 from modelfleet_server.kit.api import NowDep, ReadDep
@@ -27,6 +28,7 @@ class AnswerOut(BaseModel):
     action: str
     reason: str
     detail: str
+    words: str
     model: str | None
     version: str | None
     variant: str | None
@@ -60,6 +62,9 @@ def _out(one: Answer) -> AnswerOut:
         action=wanted.action,
         reason=wanted.reason,
         detail=wanted.detail,
+        words=explain(
+            wanted.reason, wanted.detail, wanted.release.version if wanted.release else ""
+        ),
         model=wanted.release.model if wanted.release else None,
         version=wanted.release.version if wanted.release else None,
         variant=wanted.variant.name if wanted.variant else None,

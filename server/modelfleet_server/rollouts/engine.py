@@ -153,8 +153,11 @@ def gather(session: Session, rollout: Rollout, wave: RolloutWave, now_ms: int) -
             )
         )
     }
+    # In its trial a device may still put the release back: it is not through yet.
     running = {
-        one for one, row in states.items() if row.release == rollout.release and row.intact
+        one
+        for one, row in states.items()
+        if row.release == rollout.release and row.intact and row.phase == "idle"
     }
     failed = {
         one
