@@ -15,13 +15,17 @@ from .errors import (
     WrongTargetError,
 )
 from .inspection import Inspection, Part, inspect
+from .tensors import Tensor, scan_side_files
+from .wire import WireError
 
 __all__ = [
     "BrokenPatchError",
     "DeltaError",
     "Inspection",
     "Part",
+    "Tensor",
     "UnknownPatchError",
+    "WireError",
     "WrongBaseError",
     "WrongResultError",
     "WrongTargetError",
@@ -29,4 +33,5 @@ __all__ = [
     "encode",
     "encode_chunks",
     "inspect",
+    "scan_side_files",
 ]

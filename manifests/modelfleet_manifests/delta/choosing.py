@@ -7,14 +7,23 @@ from .container import Method, Op
 from .groups import pack_groups
 from .planes import encode_planes
 from .prediction import Side
-from .recipes import Data, Trial, fit, list_trials, measure, open_tensor, take_sample
+from .recipes import (
+    Data,
+    Recipe,
+    Trial,
+    fit,
+    list_trials,
+    measure,
+    open_tensor,
+    take_sample,
+)
 from .residual import subtract
 from .tensors import Tensor
 
 MIN_SYMBOLS: Final = 16
 """Elements below which a tensor is not worth groups of its own."""
 _CLEAR: Final = 0.6
-"""Share of the raw size below which symbols have won without a race against planes."""
+"""Share of the raw size below which an old tensor has won without a race."""
 
 
 class Choice(NamedTuple):
@@ -35,13 +44,16 @@ def choose(new: memoryview, old: memoryview | None, tensor: Tensor) -> Choice:
     data = open_tensor(new, old, tensor)
     sample = take_sample(data)
     least, winner = float("inf"), None
+    clear = _CLEAR * 8 * sample.new.nbytes
     width = data.new.itemsize
     if width <= 4 and sample.new.size >= MIN_SYMBOLS:  # noqa: PLR2004 - as symbols can be
         for trial in list_trials(data, sample):
+            if trial.recipe is Recipe.NOVEL and least < clear:
+                continue
             cost = measure(trial, data, sample)
             if cost < least:
                 least, winner = cost, trial
-    if winner is None or least > _CLEAR * 8 * sample.new.nbytes:
+    if winner is None or least > clear:
         cost, method = min(_plane_costs(sample), key=lambda pair: pair[0])
         if winner is None or cost < least:
             return Choice(Op(method, width, 0, len(new), 0, b""), None)

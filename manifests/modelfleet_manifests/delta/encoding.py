@@ -7,7 +7,7 @@ from typing import Final
 from .coding import SymbolStream
 from .container import SYMBOLS, Header, Op, pack_block, pack_head
 from .elements import encode_elements
-from .planning import Plan, plan_ops
+from .planning import Plan, SideTensors, plan_ops
 from .schedule import TEXT, Copy, Emit, Refill, list_old_text, plan_steps, width_of
 from .text import MAX_WINDOW, OldText, encode_text
 
@@ -22,12 +22,16 @@ def encode(old: Buffer, new: Buffer) -> bytes:
     return b"".join(encode_chunks(old, new))
 
 
-def encode_chunks(old: Buffer, new: Buffer) -> Iterator[bytes]:
+def encode_chunks(
+    old: Buffer, new: Buffer, *, sides: SideTensors | None = None
+) -> Iterator[bytes]:
     """Yield the patch that turns `old` into `new`, head first, then block by block.
 
     Args:
         old: The old file; a `memoryview` of a mapping keeps it out of memory.
         new: The new file, likewise.
+        sides: For external data: where tensors lie in the old and in the new file, from
+            `scan_side_files` of their models.
     """
     old_view, new_view = memoryview(old).cast("B"), memoryview(new).cast("B")
     header = Header(
@@ -36,7 +40,7 @@ def encode_chunks(old: Buffer, new: Buffer) -> Iterator[bytes]:
         hashlib.sha256(old_view).digest(),
         hashlib.sha256(new_view).digest(),
     )
-    plan = plan_ops(old_view, new_view)
+    plan = plan_ops(old_view, new_view, sides)
     yield pack_head(header, plan.ops)
     for payload in _Blocks(old_view, new_view, header, plan):
         yield pack_block(payload)

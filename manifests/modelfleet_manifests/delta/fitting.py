@@ -23,6 +23,10 @@ _MAX_FACTOR: Final = 1 << 27
 _TINY: Final = np.float32(1e-37)
 
 
+_ENOUGH: Final = 1024
+"""Elements by which a group is fitted: its factor is then 3 % of the residual off."""
+
+
 class Shape(NamedTuple):
     """Elements as (outer, groups, inner); group n is `[:, n, :]`."""
 
@@ -33,6 +37,13 @@ class Shape(NamedTuple):
     def of(self, values: Array) -> Array:
         """Return `values` in this shape."""
         return values.reshape(self.outer, self.groups, self.inner)
+
+    def some(self, values: Array) -> Array:
+        """Return enough of each group of `values` to fit it."""
+        shaped = self.of(values)
+        if self.inner > _ENOUGH:
+            return shaped[:1, :, :: self.inner // _ENOUGH]
+        return shaped[:: max(1, self.outer * self.inner // _ENOUGH)]
 
 
 class Fit(NamedTuple):
@@ -47,18 +58,17 @@ class Fit(NamedTuple):
 def fit_scaled(old: Words, new: Words, kind: int, shape: Shape, *, scaled: bool) -> Fit:
     """Fit floats: new = old times a factor per group, or times 1."""
     with np.errstate(all="ignore"):
-        before = to_float32(old, kind)
-        step = to_float32(new, kind) - before
-        before, step = shape.of(before), shape.of(step)
+        before = to_float32(np.ascontiguousarray(shape.some(old)), kind)
+        step = to_float32(np.ascontiguousarray(shape.some(new)), kind) - before
         precision, factors = 0, np.zeros(shape.groups, np.int32)
         if scaled:
             precision, factors = _fit_factors(before, step)
             slopes = factors.astype(np.float32) * np.float32(2.0**-precision)
-            step = step - before * slopes[:, None]
+            step -= before * slopes[:, None]
         sizes = np.abs(step).mean((0, 2), dtype=np.float32)
     layout = FORMATS[kind]
     codes = _codes_of(sizes, 2 * (layout.bias + layout.mantissa))
-    same = (shape.of(old) == shape.of(new)).all((0, 2))
+    same = _list_same(old, new, shape)
     codes[same], factors[same] = SILENT, 0
     groups = Groups(kind, precision, shape.inner, shape.groups)
     return Fit(Method.SCALED, groups, Side(codes, factors), sizes)
@@ -66,11 +76,10 @@ def fit_scaled(old: Words, new: Words, kind: int, shape: Shape, *, scaled: bool)
 
 def fit_whole(old: Words, new: Words, shape: Shape) -> Fit:
     """Fit whole numbers: new = old."""
-    width = old.itemsize
-    left = (new - old).view(f"<i{width}")
-    sizes = np.abs(shape.of(left).astype(np.float32)).mean((0, 2))
+    left = (shape.some(new) - shape.some(old)).view(f"<i{old.itemsize}")
+    sizes = np.abs(left.astype(np.float32)).mean((0, 2))
     codes = _codes_of(sizes, 0)
-    codes[(shape.of(left) == 0).all((0, 2))] = SILENT
+    codes[_list_same(old, new, shape)] = SILENT
     side = Side(codes, np.zeros(shape.groups, np.int32))
     return Fit(Method.SCALED, Groups(0, 0, shape.inner, shape.groups), side, sizes)
 
@@ -80,8 +89,8 @@ def fit_affine(
 ) -> Fit:
     """Fit 8-bit numbers: new - zero = (old - zero) times a factor per group."""
     view = np.int8 if kind == 0 else np.uint8
-    before = shape.of(old.view(view).astype(np.float32)) - np.float32(zeros[0])
-    after = shape.of(new.view(view).astype(np.float32)) - np.float32(zeros[1])
+    before = shape.some(old.view(view)).astype(np.float32) - np.float32(zeros[0])
+    after = shape.some(new.view(view)).astype(np.float32) - np.float32(zeros[1])
     power = np.maximum(np.einsum("oci,oci->c", before, before), _TINY)
     slopes = np.einsum("oci,oci->c", before, after) / power - 1
     limit = MAX_AFFINE - 1
@@ -91,7 +100,8 @@ def fit_affine(
     # what is left of rounding alone says nothing about the network
     sizes = np.rint(rest).mean((0, 2))
     groups = Groups(kind, AFFINE_BITS, shape.inner, shape.groups, *zeros)
-    return Fit(Method.AFFINE, groups, Side(_codes_of(sizes, 0), factors), rest.mean((0, 2)))
+    side = Side(_codes_of(sizes, 0), factors)
+    return Fit(Method.AFFINE, groups, side, rest.mean((0, 2)))
 
 
 def find_zeros(old: Words, new: Words, kind: int, shape: Shape) -> tuple[int, int]:
@@ -102,9 +112,8 @@ def find_zeros(old: Words, new: Words, kind: int, shape: Shape) -> tuple[int, in
     """
     if kind == 0:
         return 0, 0
-    before = shape.of(old.astype(np.float32))
-    after = shape.of(new.astype(np.float32))
-    size = shape.outer * shape.inner
+    before, after = (shape.some(words).astype(np.float32) for words in (old, new))
+    size = before.shape[0] * before.shape[2]
     mean_x, mean_y = before.mean((0, 2)), after.mean((0, 2))
     cross = np.einsum("oci,oci->c", before, after) / size - mean_x * mean_y
     power = np.einsum("oci,oci->c", before, before) / size - mean_x**2
@@ -117,6 +126,13 @@ def find_zeros(old: Words, new: Words, kind: int, shape: Shape) -> tuple[int, in
     zero = round(-float(spread @ offsets) / float(spread @ spread))
     zero = min(max(zero, -255), 511)
     return zero, min(max(round(float(np.median(offsets + slopes * zero))), -255), 511)
+
+
+def _list_same(old: Words, new: Words, shape: Shape) -> Array:
+    """Return the groups in which nothing changed at all."""
+    same = (shape.some(old) == shape.some(new)).all((0, 2))
+    same[same] = (shape.of(old)[:, same] == shape.of(new)[:, same]).all((0, 2))
+    return same
 
 
 def fit_novel(new: Words, kind: int, shape: Shape) -> Fit:

@@ -32,8 +32,8 @@ def exponents(words: Array, kind: int) -> Array:
     return moved.astype(np.int16)
 
 
-def scale(old: Array, factors: Array, kind: int) -> Array:
-    """Return the predicted words.
+def scale(old: Array, factors: Array, kind: int) -> tuple[Array, Array]:
+    """Return (predicted words, their biased exponents as int16).
 
     Args:
         old: Words, `<u4` or `<u2`.
@@ -42,12 +42,13 @@ def scale(old: Array, factors: Array, kind: int) -> Array:
     """
     with np.errstate(all="ignore"):
         predicted = _multiply(old, factors, kind)
-    top = FORMATS[kind].mask - 1
+    top = FORMATS[kind].mask
     before, after = exponents(old, kind), exponents(predicted, kind)
-    odd = (before - 1).view(np.uint16) >= top
-    odd |= (after - 2).view(np.uint16) >= top - 1
-    np.copyto(predicted, old, where=odd)
-    return predicted
+    if before.min() < 1 or before.max() >= top or after.min() <= 1 or after.max() >= top:
+        odd = (before < 1) | (before >= top) | (after <= 1) | (after >= top)
+        np.copyto(predicted, old, where=odd)
+        np.copyto(after, before, where=odd)
+    return predicted, after
 
 
 def to_float32(words: Array, kind: int) -> Array:

@@ -9,11 +9,15 @@ from .choosing import Choice, choose
 from .container import MAX_OPS, Method, Op
 from .matching import Pair, match_tensors
 from .prediction import Side
-from .tensors import Tensor, scan_model
+from .tensors import Tensor, fit_tensors, scan_model
 from .wire import WireError
 
 MIN_FRESH_BYTES: Final = 256
 """Shorter tensors without an old one compress better as text."""
+
+
+SideTensors = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+"""Tensors of an old and a new file of external data."""
 
 
 class Plan(NamedTuple):
@@ -28,15 +32,21 @@ class _Row(NamedTuple):
     choice: Choice
 
 
-def plan_ops(old: memoryview, new: memoryview) -> Plan:
+def plan_ops(old: memoryview, new: memoryview, sides: SideTensors | None = None) -> Plan:
     """Return the ops that make `new`; none but copies where either is not a model.
 
     Args:
         old: The old file.
         new: The new file.
+        sides: Where the tensors of both lie, if they are external data of models.
     """
     try:
-        old_tensors, new_tensors = scan_model(old).tensors, scan_model(new).tensors
+        if sides is None:
+            old_tensors, new_tensors = scan_model(old).tensors, scan_model(new).tensors
+        else:
+            old_tensors, new_tensors = sides
+        old_tensors = fit_tensors(old_tensors, len(old))
+        new_tensors = fit_tensors(new_tensors, len(new))
     except WireError:
         return Plan(_plan_general(old, new), {})
     pairs = match_tensors(old, new, old_tensors, new_tensors)

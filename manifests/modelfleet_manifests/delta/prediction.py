@@ -118,18 +118,20 @@ def _predict_scaled(
 ) -> Prediction:
     assert piece.old is not None  # noqa: S101 - the caller's duty, not a patch's
     kind = piece.groups.kind
-    words = piece.old
+    words, steps = piece.old, None
     if kind and np.any(side.factors):
         factors = np.float32(1) + side.factors * np.float32(2.0**-piece.groups.precision)
         spread = piece.groups.spread(factors.astype(np.float32), piece.first, piece.size)
-        words = floats.scale(words, spread, kind)
-    classes = codes - CODE_ROOM
+        words, steps = floats.scale(words, spread, kind)
+    classes = codes - np.int16(CODE_ROOM)
     if kind:
-        steps = floats.exponents(words, kind)
+        if steps is None:
+            steps = floats.exponents(words, kind)
         np.maximum(steps, 1, out=steps)
-        steps <<= 1
-        classes = classes - steps
-    classes = np.clip(classes, 0, ctx.PLAIN_CLASSES - 1)
+        steps += steps
+        classes -= steps
+    np.maximum(classes, 0, out=classes)
+    np.minimum(classes, ctx.PLAIN_CLASSES - 1, out=classes)
     return Prediction(words, classes.astype(np.uint8), loud, None)
 
 

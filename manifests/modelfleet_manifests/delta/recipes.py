@@ -1,7 +1,8 @@
 """Ways to predict a tensor, tried on a sample and then fitted to all of it."""
 
+from collections.abc import Callable
 from enum import Enum
-from math import e, prod
+from math import e, isqrt, prod
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from .words import Words, words_of
 
 Array = NDArray[Any]
 
-SAMPLE: Final = 1 << 14
+SAMPLE: Final = 1 << 13
 """Elements on which methods compete."""
 _SIDE_BITS: Final = 14
 """Bits that the numbers of a group cost, about."""
@@ -84,19 +85,30 @@ def open_tensor(new: memoryview, old: memoryview | None, tensor: Tensor) -> Data
 
 
 def take_sample(data: Data) -> Data:
-    """Return some whole rows from the middle, or part of a row that is too long."""
-    rows = data.dims[0]
-    columns = data.new.size // rows
-    dims: tuple[int, ...]
-    if columns > 4 * SAMPLE or len(data.dims) == 1:
+    """Return as many rows as columns, or part of a tensor that has none.
+
+    With few rows a factor per column would explain what a factor per row should.
+    """
+    if len(data.dims) == 1 or prod(data.dims[2:]) > SAMPLE:
         size = min(data.new.size, SAMPLE)
-        start, dims = (data.new.size - size) // 2, (size,)
-    else:
-        count = max(1, min(rows, SAMPLE // columns))
-        start, dims = (rows - count) // 2 * columns, (count, *data.dims[1:])
-    cut = slice(start, start + prod(dims))
-    old = None if data.old is None else data.old[cut]
-    return data._replace(new=data.new[cut], old=old, dims=dims)
+        start = (data.new.size - size) // 2
+        return _cut(data, lambda words: words[start : start + size], (size,))
+    rows, columns, inner = data.dims[0], data.dims[1], prod(data.dims[2:])
+    few = max(1, isqrt(SAMPLE // inner))
+    height = min(rows, max(few, SAMPLE // (inner * min(columns, few))))
+    width = min(columns, max(1, SAMPLE // (inner * height)))
+    every, left = rows // height, (columns - width) // 2
+
+    def block(words: Words) -> Words:
+        shaped = words.reshape(rows, columns, inner)
+        return shaped[: every * height : every, left : left + width].ravel()
+
+    return _cut(data, block, (height, width, *data.dims[2:]))
+
+
+def _cut(data: Data, take: Callable[[Words], Words], dims: tuple[int, ...]) -> Data:
+    old = None if data.old is None else take(data.old)
+    return data._replace(new=take(data.new), old=old, dims=dims)
 
 
 def list_trials(data: Data, sample: Data) -> list[Trial]:

@@ -4,7 +4,7 @@ Found are initializers, tensors in attributes (Constant), in subgraphs (If, Loop
 functions, in sparse and training tensors: every place where `onnx.proto` lets one stand.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
 from math import prod
 from types import MappingProxyType
@@ -102,6 +102,29 @@ class TensorMap(NamedTuple):
 
     tensors: tuple[Tensor, ...]
     side_tensors: tuple[SideTensor, ...]
+
+
+def scan_side_files(model: memoryview) -> dict[str, tuple[Tensor, ...]]:
+    """Return the tensors of each external file that a model names, by its `location`.
+
+    Raises:
+        WireError: Not a model, or a damaged one.
+    """
+    found: dict[str, list[Tensor]] = {}
+    for location, tensor in scan_model(model).side_tensors:
+        found.setdefault(location, []).append(tensor)
+    return {location: tuple(tensors) for location, tensors in found.items()}
+
+
+def fit_tensors(tensors: Iterable[Tensor], size: int) -> tuple[Tensor, ...]:
+    """Return the tensors inside a file of `size` bytes, in order, none on another."""
+    fitting: list[Tensor] = []
+    end = 0
+    for tensor in sorted(tensors, key=lambda tensor: tensor.offset):
+        if tensor.offset >= end and tensor.offset + tensor.length <= size:
+            fitting.append(tensor)
+            end = tensor.offset + tensor.length
+    return tuple(fitting)
 
 
 # message -> field number -> message inside; "tensor" is TensorProto

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 from tests.manifests.delta.models import fine_tune, make_model, make_weights
 from typer.testing import CliRunner
@@ -38,6 +39,29 @@ def test_encode_apply_and_inspect(pair: tuple[Path, Path], tmp_path: Path) -> No
     assert code == 0
     assert json.loads(output)["new_size"] == new.stat().st_size
     assert "cost most" in run("inspect", patch)[1]
+
+
+def test_external_data_is_patched_by_tensors_where_a_model_beside_it_names_it(
+    tmp_path: Path,
+) -> None:
+    old, patch, made = tmp_path / "old", tmp_path / "p.delta", tmp_path / "made"
+    new = tmp_path / "new"
+    weights = make_weights(1, shape=(200, 300))
+    for folder, value in ((old, weights), (new, fine_tune(weights, 2, rate=1e-6))):
+        folder.mkdir()
+        model = onnx.ModelProto.FromString(make_model({"w": value}))
+        onnx.save_model(
+            model,
+            folder / "m.onnx",
+            save_as_external_data=True,
+            location="m.data",
+            size_threshold=0,
+        )
+    code, output = run("encode", old / "m.data", new / "m.data", "-o", patch, "--json")
+    assert code == 0
+    assert json.loads(output)["percent"] < 60
+    assert run("apply", old / "m.data", patch, "-o", made)[0] == 0
+    assert made.read_bytes() == (new / "m.data").read_bytes()
 
 
 def test_bad_input_names_itself_and_leaves_the_target(
