@@ -8,6 +8,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from modelfleet_manifests.names import check_name
 from modelfleet_manifests.semver import Version
 from modelfleet_server.cli import material as files
 from modelfleet_server.cli.approval import ApproverKey, PassphraseFile, Pen, sign
@@ -128,10 +129,11 @@ def _make(
 
 
 def _check_choice(choice: Choice) -> None:
-    from modelfleet_server.builds.recipes import plan_for
-
+    # the server may know more profiles and slots than this machine: only their form
     for profile in choice.profiles or ():
-        plan_for(profile)
+        check_name(profile, "profile")
+    for slot in choice.slots or ():
+        check_name(slot, "slot")
     for version in choice.rollback_to or ():
         Version(version)
 

@@ -85,7 +85,8 @@ def test_what_has_not_come_exits_3(admin: Commands, line: list[SimDevice]) -> No
         device.follow()
     started = admin.call(
         "rollout", "start", "demo/digits@1.1.0", "-g", "line", "--json",
-        "--min-labelled", "100", "--max-drop", "0.1", "--deadline", "2h", "--no-undo-itself",
+        "--min-labelled", "100", "--max-drop", "0.1", "--deadline", "2h",
+        "--no-undo-itself",
     ).document  # fmt: skip
     assert started["gate"]["max_drop"] == 100
     assert started["gate"]["deadline_ms"] == 7_200_000
