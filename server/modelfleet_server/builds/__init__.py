@@ -5,7 +5,9 @@
 | `errors`     | why a file, a build or a child was refused                             |
 | `domain`     | states of a build as a table; the child's jobs and answers             |
 | `tables`, `service`, `worker` | builds as rows, and the thread that works them off    |
-| `recipes`    | which recipe makes which profile's variant                             |
+| `profiles`   | profiles from their files: the shipped ones and an operator's          |
+| `recipes`    | what is tried for a profile, and the digests of recipes and tools      |
+| `choosing`   | which candidate ships, and why: the gate, the objective, the front     |
 | `children`   | starts `child` under limits: the only process that parses models       |
 | `door`, `graph` | static checks of an ONNX file before anything loads it              |
 | `datasets`   | evaluation and calibration sets                                        |

@@ -2,11 +2,13 @@
 
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from sqlmodel import select
 
 from modelfleet_server.builds import service
+from modelfleet_server.builds.choosing import Candidate, interval
 from modelfleet_server.builds.domain import State
 from modelfleet_server.builds.tables import Build
 from modelfleet_server.kit.access import OperatorDep, ViewerDep
@@ -16,8 +18,35 @@ from modelfleet_server.kit.paging import Page, PageDep, fetch_page
 router = APIRouter(prefix="/api/v1/builds", tags=["builds"])
 
 
+class CandidateOut(BaseModel):
+    """What was tried: figures are null where it could not be built; see `choosing`."""
+
+    name: str
+    precision: str
+    refused: str
+    accuracy: float | None
+    disagreements: int | None
+    disagreement_high: float | None
+    samples: int
+    latency_ms: float | None
+    p95_ms: float | None
+    size: int | None
+    wire: int | None
+    memory_mb: float | None
+    chosen: bool
+    best: bool
+    verdict: str
+
+    @classmethod
+    def of(cls, one: Candidate) -> "CandidateOut":
+        """Return what the API tells of a candidate."""
+        differ = one.disagreements
+        high = None if differ is None else interval(differ, one.samples)[1]
+        return cls(**msgspec.structs.asdict(one), disagreement_high=high)
+
+
 class BuildOut(BaseModel):
-    """A build. `precision`, `why` and `metrics` are null until it is done."""
+    """A build. `precision`, `why`, `metrics` and `candidates` are null until it is done."""
 
     id: str
     version_id: str
@@ -33,6 +62,7 @@ class BuildOut(BaseModel):
     precision: str | None
     why: str | None
     metrics: dict[str, str] | None
+    candidates: list[CandidateOut] | None
     queued_ms: int
     started_ms: int | None
     finished_ms: int | None
@@ -46,6 +76,7 @@ class BuildOut(BaseModel):
             precision=built.precision if built else None,
             why=built.why if built else None,
             metrics=built.metrics if built else None,
+            candidates=[CandidateOut.of(one) for one in built.front] if built else None,
         )
 
 

@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_manifests.release import Schema
+from modelfleet_server.builds.choosing import Candidate
 from modelfleet_server.builds.errors import MoveError
 
 
@@ -120,7 +122,8 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     """What a build made and measured.
 
     Attributes:
-        precision: The recipe that was chosen: `fp32`, `fp16`, `int8`.
+        recipe_name: The recipe that was chosen, as its profile calls it.
+        precision: Of its weights: `fp32`, `fp16`, `int8`, `int4`.
         why: Why that one, in words.
         opset: The opset that a runtime must load.
         model: The variant's graph, with its weights in it.
@@ -133,8 +136,10 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
         metrics: Measured figures as decimal strings.
         patches: From earlier files to this variant's.
         problems: What went wrong without failing the build, in words.
+        front: All candidates with their figures and verdicts.
     """
 
+    recipe_name: str = ""
     precision: str
     why: str
     opset: int
@@ -148,6 +153,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, str]
     patches: list[BuiltPatch] = []
     problems: list[str] = []
+    front: list[Candidate] = []
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,15 +188,19 @@ class BuildJob(msgspec.Struct, frozen=True, kw_only=True, tag="build"):
         master: Path of the full-precision model.
         evaluation: Path of the evaluation set.
         calibration: Path of the calibration set, if the version has one.
-        profile: A key of `recipes.PLANS`.
-        bases: Paths of earlier files to make patches from, by their SHA-256.
+        profile: What to try, and what counts.
+        bases: Paths of earlier files to make patches from, by their SHA-256, newest first.
+        excluded: Candidates that must not ship, and why: found out elsewhere.
+        override: The candidate that an approver let pass the gate, "" for none.
     """
 
     master: str
     evaluation: str
     calibration: str | None
-    profile: str
+    profile: Profile
     bases: dict[str, str] = {}
+    excluded: dict[str, str] = {}
+    override: str = ""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

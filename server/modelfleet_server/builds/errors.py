@@ -67,6 +67,12 @@ class BuildError(InvalidError):
     code = "build-failed"
 
 
+class ParityError(BuildError):
+    """No candidate answers as its master does, within the profile's budget."""
+
+    code = "parity-gate"
+
+
 class ChildError(InvalidError):
     """A child ended without an answer: crashed, killed, or over a limit."""
 
@@ -115,6 +121,7 @@ _ANSWERS: dict[str, type[InvalidError]] = {
         SchemaError,
         DatasetError,
         BuildError,
+        ParityError,
         ChildError,
     )
 }

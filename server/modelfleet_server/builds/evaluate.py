@@ -1,5 +1,6 @@
 """Loads, runs, scores and times a model; only in a limited child."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -160,6 +161,12 @@ def latencies_ms(
             model.run(full[index % len(full)])
             times.append((timer() - start) * 1000 / size)
     return [np.array(times) for times in taken]
+
+
+def resident_mb() -> float:
+    """Return how much memory this process holds, in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
 def decimal(value: float, digits: int) -> str:

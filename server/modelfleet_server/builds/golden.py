@@ -11,9 +11,9 @@ import zipfile
 import numpy as np
 from numpy.typing import NDArray
 
+from modelfleet_manifests.profiles.recipe import Precision
 from modelfleet_server.builds.datasets import Arrays
 from modelfleet_server.builds.errors import BuildError
-from modelfleet_server.builds.recipes import Precision
 
 COUNT = 16
 MAX_BYTES = 200_000
@@ -21,6 +21,7 @@ TOLERANCES: dict[Precision, tuple[float, str]] = {
     "fp32": (1e-4, "0.001"),
     "fp16": (2e-2, "0.02"),
     "int8": (5e-2, "0.05"),
+    "int4": (5e-2, "0.05"),
 }
 """Absolute (as a share of the largest reference) and relative tolerance. Other processors
 add in another order, compute half floats truly or in 32 bits, and round quantized values

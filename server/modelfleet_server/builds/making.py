@@ -9,25 +9,23 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from modelfleet_manifests.profiles.definition import Profile
+from modelfleet_manifests.profiles.recipe import Recipe
 from modelfleet_manifests.release import Schema
 from modelfleet_server.builds import door, evaluate, golden, steps
+from modelfleet_server.builds.choosing import Candidate, choose
 from modelfleet_server.builds.datasets import Dataset, read_dataset
 from modelfleet_server.builds.domain import (
     BuildJob,
     Built,
     BuiltFile,
+    BuiltPatch,
+    ModelFacts,
     Progress,
 )
 from modelfleet_server.builds.errors import BuildError, ModelError
 from modelfleet_server.builds.patches import make_patches
-from modelfleet_server.builds.recipes import (
-    ACCURACY_BUDGET,
-    FASTER,
-    Plan,
-    Recipe,
-    plan_for,
-    toolchain_digest,
-)
+from modelfleet_server.builds.recipes import recipe_digest, toolchain_digest
 
 CALIBRATION_BATCH = 16
 RANGE_SAMPLES = 128
@@ -36,32 +34,31 @@ Tell = Callable[[Progress], None]
 
 
 class Trial(NamedTuple):
-    """A variant that was built, loads and runs, and the classes that it answered."""
+    """A candidate that was built, loads and runs."""
 
     recipe: Recipe
     path: Path
     loaded: evaluate.Loaded
-    answers: NDArray[np.intp]
-
-
-class Candidate(NamedTuple):
-    """A variant and what was measured."""
-
-    trial: Trial
-    accuracy: float
-    disagreement: float
-    latency_ms: float
-    p95_ms: float
 
 
 class Material(NamedTuple):
     """What a build starts from; `scores` are the master's on the evaluation set."""
 
     master: Path
-    schema: Schema
+    facts: ModelFacts
     evaluation: Dataset
     calibration: Dataset | None
     scores: NDArray[Any]
+
+    @property
+    def schema(self) -> Schema:
+        """Of the master, and so of every variant."""
+        return self.facts.schema
+
+    @property
+    def accuracy(self) -> float:
+        """Of the master."""
+        return float((self.scores.argmax(axis=1) == self.evaluation.labels).mean())
 
 
 def make(job: BuildJob, folder: Path, tell: Tell) -> Built:
@@ -70,111 +67,180 @@ def make(job: BuildJob, folder: Path, tell: Tell) -> Built:
     Raises:
         AppError: One of `errors`; nothing in `folder` counts then.
     """
-    plan = plan_for(job.profile)
-    total = 4 + len(plan.recipes)
+    recipes = job.profile.candidates
+    total = 4 + len(recipes)
     tell(Progress("reading the master", 0, total))
     material = _read(job)
-    trials, refused = [], []
-    for index, recipe in enumerate(plan.recipes):
-        tell(Progress(f"building {recipe.precision}", 1 + index, total))
-        try:
-            trials.append(_try(material, recipe, folder))
-        except BuildError as error:
-            if recipe == plan.otherwise:
-                raise
-            refused.append(error.what)
+    trials: dict[str, Trial] = {}
+    front: list[Candidate] = []
+    for index, recipe in enumerate(recipes):
+        tell(Progress(f"building {recipe.name}", 1 + index, total))
+        front.append(_attempt(job, material, recipe, folder, trials))
     tell(Progress("measuring", total - 3, total))
-    candidates = _measure(material, trials)
-    chosen, why = choose(plan, candidates) if not refused else (candidates[0], refused[0])
+    _time(material, front, trials)
+    patches, problems = _weigh(job, front, trials, folder)
+    chosen, why = choose(job.profile, front, material.accuracy, override=job.override)
     tell(Progress("choosing golden inputs", total - 2, total))
-    built = _finish(material, chosen, folder, why)
+    built = _finish(material, trials[chosen.name], chosen, folder)
     tell(Progress("making deltas", total - 1, total))
-    patches, problems = make_patches(job.bases, folder / MODEL, folder)
-    return msgspec.structs.replace(built, patches=patches, problems=problems)
-
-
-def choose(plan: Plan, candidates: list[Candidate]) -> tuple[Candidate, str]:
-    """Return the candidate that counts, and why.
-
-    Args:
-        plan: What is wanted, and what otherwise.
-        candidates: In the order of `plan.recipes`: the wanted one is last.
-    """
-    otherwise, wanted = candidates[0], candidates[-1]
-    if wanted is otherwise:
-        return wanted, "the only recipe of this profile"
-    name, other = wanted.trial.recipe.precision, otherwise.trial.recipe.precision
-    lost = otherwise.accuracy - wanted.accuracy
-    if lost > ACCURACY_BUDGET:
-        return otherwise, f"{name} loses {lost:.4f} of accuracy, over {ACCURACY_BUDGET}"
-    times = f"{wanted.latency_ms:.3f} ms here, {other} {otherwise.latency_ms:.3f} ms"
-    if plan.faster and wanted.latency_ms > FASTER * otherwise.latency_ms:
-        return otherwise, f"{name} is not faster: {times}"
-    why = (
-        f"{name} is faster: {times}" if plan.faster else f"{name} is right for the profile"
+    rest = dict(list(job.bases.items())[1:])
+    more, also = make_patches(rest, folder / MODEL, folder)
+    return msgspec.structs.replace(
+        built,
+        why=why,
+        front=front,
+        patches=[*patches.get(chosen.name, []), *more],
+        problems=[*problems, *also],
     )
-    return wanted, f"{why}, and it loses {max(lost, 0):.4f} of accuracy"
+
+
+def read_material(
+    master: Path, evaluation: Path, calibration: Path | None
+) -> tuple[ModelFacts, Dataset, Dataset | None]:
+    """Return the facts of a master, its evaluation set and its calibration set.
+
+    Raises:
+        AppError: One of them is refused.
+    """
+    facts = door.check(master)
+    samples = read_dataset(
+        evaluation, facts.schema, labelled=True, what="the evaluation set"
+    )
+    return facts, samples, read_calibration(calibration, facts.schema)
+
+
+def read_calibration(path: Path | None, schema: Schema) -> Dataset | None:
+    """Return the calibration set at `path`, None where there is none.
+
+    Raises:
+        DatasetError: It is refused.
+    """
+    if path is None:
+        return None
+    return read_dataset(path, schema, labelled=False, what="the calibration set")
+
+
+def build_candidate(
+    master: Path, recipe: Recipe, calibration: Dataset | None, out: Path
+) -> None:
+    """Write what `recipe` makes of a master that passed the door.
+
+    Raises:
+        BuildError: A step failed.
+    """
+    batch = evaluate.fixed_batch(door.check(master).schema) or CALIBRATION_BATCH
+    steps.build(master, recipe, steps.Bench(out.parent, calibration, batch), out)
 
 
 def _read(job: BuildJob) -> Material:
     master = Path(job.master)
-    schema = door.check(master).schema
-    evaluation = read_dataset(
-        Path(job.evaluation), schema, labelled=True, what="the evaluation set"
-    )
-    calibration = None
-    if job.calibration is not None:
-        calibration = read_dataset(
-            Path(job.calibration), schema, labelled=False, what="the calibration set"
-        )
-    loaded = evaluate.Loaded(master, schema, "the master")
+    calibration = None if job.calibration is None else Path(job.calibration)
+    facts, evaluation, samples = read_material(master, Path(job.evaluation), calibration)
+    loaded = evaluate.Loaded(master, facts.schema, "the master")
     scores = evaluate.scores_of(loaded, evaluation)
-    return Material(master, schema, evaluation, calibration, scores)
+    return Material(master, facts, evaluation, samples, scores)
 
 
-def _try(material: Material, recipe: Recipe, folder: Path) -> Trial:
-    """Build, load and run a variant: only then it is one."""
-    path = folder / f"{recipe.precision}.onnx"
-    batch = evaluate.fixed_batch(material.schema) or CALIBRATION_BATCH
+def _attempt(
+    job: BuildJob,
+    material: Material,
+    recipe: Recipe,
+    folder: Path,
+    trials: dict[str, Trial],
+) -> Candidate:
+    """Build, load, run and score a candidate; only then it is one."""
+    one = Candidate(name=recipe.name, precision=recipe.precision)
+    has = sorted(set(recipe.unless) & set(material.facts.operators))
+    one.refused = job.excluded.get(recipe.name, "")
+    if has:
+        one.refused = f"{recipe.name} does not suit models with {', '.join(has)}"
+    if one.refused:
+        return one
+    before = evaluate.resident_mb()
+    try:
+        trial, scores = _try(job.profile, material, recipe, folder)
+    except BuildError as error:
+        if recipe == job.profile.baseline:
+            raise
+        one.refused = error.what
+        return one
+    trials[recipe.name] = trial
+    answers = scores.argmax(axis=1)
+    one.memory_mb = max(0.0, evaluate.resident_mb() - before)
+    one.size = trial.path.stat().st_size
+    one.samples = len(answers)
+    one.accuracy = float((answers == material.evaluation.labels).mean())
+    one.disagreements = int((answers != material.scores.argmax(axis=1)).sum())
+    return one
+
+
+def _try(
+    profile: Profile, material: Material, recipe: Recipe, folder: Path
+) -> tuple[Trial, NDArray[Any]]:
+    path = folder / f"{recipe.name}.onnx"
     if recipe.precision == "fp16":
+        batch = evaluate.fixed_batch(material.schema) or CALIBRATION_BATCH
         samples = material.evaluation.take(slice(0, RANGE_SAMPLES // batch * batch))
         steps.check_half_range(material.master, samples.batches(batch), path)
-    steps.build(material.master, recipe, material.calibration, path, batch=batch)
-    name = f"the {recipe.precision} variant"
-    _check_door(path, name)
+    build_candidate(material.master, recipe, material.calibration, path)
+    name = f"the {recipe.name} variant"
+    _check_door(profile, path, name)
     loaded = evaluate.Loaded(path, material.schema, name)
-    scores = evaluate.scores_of(loaded, material.evaluation)
-    return Trial(recipe, path, loaded, scores.argmax(axis=1))
+    return Trial(recipe, path, loaded), evaluate.scores_of(loaded, material.evaluation)
 
 
-def _check_door(path: Path, name: str) -> None:
-    """What goes to devices is as strictly ONNX as what came in."""
+def _check_door(profile: Profile, path: Path, name: str) -> None:
+    """What goes to devices is as strictly ONNX as what came in, and not too new."""
     try:
-        door.check(path)
+        facts = door.check(path)
     except ModelError as error:
         raise BuildError(
             f"{name} is not what a device may load: {error.what}",
             "This is a defect of the recipe; build another profile.",
         ) from error
-
-
-def _measure(material: Material, trials: list[Trial]) -> list[Candidate]:
-    data = material.evaluation
-    times = evaluate.latencies_ms([trial.loaded for trial in trials], data)
-    return [
-        Candidate(
-            trial=trial,
-            accuracy=float((trial.answers == data.labels).mean()),
-            disagreement=float((trial.answers != material.scores.argmax(axis=1)).mean()),
-            latency_ms=float(np.median(time)),
-            p95_ms=float(np.percentile(time, 95)),
+    if facts.opset > profile.opset or facts.ir > profile.ir:
+        raise BuildError(
+            f"{name} needs opset {facts.opset} and file format {facts.ir}; "
+            f"{profile.name} ends at {profile.opset} and {profile.ir}",
+            f"Export the master with opset {min(profile.opset, 17)}.",
         )
-        for trial, time in zip(trials, times, strict=True)
-    ]
 
 
-def _finish(material: Material, chosen: Candidate, folder: Path, why: str) -> Built:
-    recipe, tools = chosen.trial.recipe, steps.installed_tools()
+def _time(material: Material, front: list[Candidate], trials: dict[str, Trial]) -> None:
+    """Time all candidates against each other."""
+    rows = [one for one in front if one.name in trials]
+    times = evaluate.latencies_ms(
+        [trials[one.name].loaded for one in rows], material.evaluation
+    )
+    for one, taken in zip(rows, times, strict=True):
+        one.latency_ms = float(np.median(taken))
+        one.p95_ms = float(np.percentile(taken, 95))
+
+
+def _weigh(
+    job: BuildJob, front: list[Candidate], trials: dict[str, Trial], folder: Path
+) -> tuple[dict[str, list[BuiltPatch]], list[str]]:
+    """Find what each candidate costs a device that runs the newest release before."""
+    newest = dict(list(job.bases.items())[:1])
+    made: dict[str, list[BuiltPatch]] = {}
+    problems: list[str] = []
+    for one in front:
+        if one.name not in trials:
+            continue
+        scratch = folder / f"{one.name}.patches"
+        scratch.mkdir()
+        found, trouble = make_patches(newest, trials[one.name].path, scratch)
+        made[one.name] = [
+            msgspec.structs.replace(patch, name=f"{scratch.name}/{patch.name}")
+            for patch in found
+        ]
+        problems += [text for text in trouble if text not in problems]
+        one.wire = min([patch.length for patch in found], default=one.size)
+    return made, problems
+
+
+def _finish(material: Material, trial: Trial, chosen: Candidate, folder: Path) -> Built:
+    recipe, tools = trial.recipe, steps.installed_tools()
     fixed = evaluate.fixed_batch(material.schema)
     picked = material.evaluation.take(
         golden.least_sure(material.scores, fixed or golden.COUNT)
@@ -184,30 +250,32 @@ def _finish(material: Material, chosen: Candidate, folder: Path, why: str) -> Bu
             f"the evaluation set has fewer samples than the model takes at once ({fixed})",
             "Publish a larger evaluation set.",
         )
-    outputs = chosen.trial.loaded.run(picked.inputs)
+    outputs = trial.loaded.run(picked.inputs)
     reference = golden.write_golden(picked.inputs, outputs, fewest=fixed or 1)
     (folder / GOLDEN).write_bytes(reference)
-    path = chosen.trial.path.rename(folder / MODEL)
+    path = trial.path.rename(folder / MODEL)
     length = path.stat().st_size
     atol, rtol = golden.tolerances(recipe.precision, outputs)
-    master_right = material.scores.argmax(axis=1) == material.evaluation.labels
     return Built(
+        recipe_name=recipe.name,
         precision=recipe.precision,
-        why=why,
+        why="",
         opset=steps.opset_of(onnx.load(path)),
         model=BuiltFile(name=MODEL, length=length),
         golden=BuiltFile(name=GOLDEN, length=len(reference)),
         atol=atol,
         rtol=rtol,
-        recipe=recipe.digest(tools),
+        recipe=recipe_digest(recipe, tools),
         toolchain=toolchain_digest(tools),
         calibrated=recipe.calibrated,
         metrics={
-            "accuracy": evaluate.decimal(chosen.accuracy, 4),
-            "master-accuracy": evaluate.decimal(float(master_right.mean()), 4),
-            "disagreement": evaluate.decimal(chosen.disagreement, 4),
-            "latency-ms": evaluate.decimal(chosen.latency_ms, 4),
-            "latency-p95-ms": evaluate.decimal(chosen.p95_ms, 4),
+            "accuracy": evaluate.decimal(chosen.accuracy or 0.0, 4),
+            "master-accuracy": evaluate.decimal(material.accuracy, 4),
+            "disagreement": evaluate.decimal(
+                (chosen.disagreements or 0) / chosen.samples, 4
+            ),
+            "latency-ms": evaluate.decimal(chosen.latency_ms or 0.0, 4),
+            "latency-p95-ms": evaluate.decimal(chosen.p95_ms or 0.0, 4),
             "size-bytes": str(length),
         },
     )

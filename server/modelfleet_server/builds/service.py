@@ -39,7 +39,7 @@ def queue(
     Args:
         session: Of the transaction that makes the version, so that none is without builds.
         version_id: Of a version in the catalog.
-        profiles: Keys of `recipes.PLANS`, at least one.
+        profiles: Names of profiles, at least one.
         actor: Who asks.
         at_ms: Now.
 

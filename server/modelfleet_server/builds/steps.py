@@ -1,30 +1,63 @@
 """The steps of a recipe, done with ONNX and ONNX Runtime; only in a limited child."""
 
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import onnx
+import onnxruntime as ort
 from onnx import ModelProto, helper, version_converter
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
     QuantType,
+    quantize_dynamic,
     quantize_static,
 )
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from modelfleet_manifests.profiles.recipe import (
+    Dynamic,
+    FourBits,
+    Half,
+    Optimise,
+    Prepare,
+    RaiseOpset,
+    Recipe,
+    Static,
+    Step,
+)
 from modelfleet_server.builds.datasets import Arrays, Dataset
 from modelfleet_server.builds.errors import BuildError
+from modelfleet_server.builds.fourbits import quantize_blocks
 from modelfleet_server.builds.graph import domain_of, drop_unused_domains, sort_nodes
-from modelfleet_server.builds.recipes import QUANTIZED, SAMPLES, Recipe, Tools
+from modelfleet_server.builds.recipes import Tools
 
 HALF_MAX = 65504
 """The largest fp16."""
 TOOLS = ("numpy", "onnx", "onnxruntime")
+_LEVELS = {
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+}
+
+
+class Bench(NamedTuple):
+    """What steps work with.
+
+    Attributes:
+        folder: Scratch.
+        calibration: Samples, where the version has some.
+        batch: How many samples the model takes at once.
+    """
+
+    folder: Path
+    calibration: Dataset | None
+    batch: int
 
 
 def installed_tools() -> Tools:
@@ -37,65 +70,29 @@ def opset_of(model: ModelProto) -> int:
     return int(next(i.version for i in model.opset_import if domain_of(i.domain) == ""))
 
 
-def build(
-    master: Path, recipe: Recipe, calibration: Dataset | None, out: Path, *, batch: int
-) -> None:
-    """Write to `out` what `recipe` makes of `master`. The folder of `out` is scratch.
+def build(master: Path, recipe: Recipe, bench: Bench, out: Path) -> None:
+    """Write to `out` what `recipe` makes of `master`.
 
     Args:
         master: A model that passed the door, without external data.
         recipe: What to do.
-        calibration: Samples, where the recipe is calibrated.
+        bench: What to do it with.
         out: Where the variant goes.
-        batch: How many samples the model takes at once.
 
     Raises:
-        BuildError: A step failed.
+        BuildError: A step failed; it is named.
     """
-    model = _with_opset(onnx.load(master), recipe)
-    if model is None:
-        if recipe.precision == "fp32":
-            out.write_bytes(master.read_bytes())  # nothing to do: the master's own bytes
-            return
-        model = onnx.load(master)
-    if recipe.precision == "fp16":
-        model = _halve(model)
-        sort_nodes(model.graph)
-    if recipe.precision == "int8":
-        if calibration is None:
-            raise BuildError(
-                "int8 needs a calibration set and this version has none",
-                "Publish with --calibration FILE.npz (inputs as in the evaluation set).",
-            )
-        model = _quantize(model, recipe, calibration, out, batch)
+    model, changed = onnx.load(master), False
+    for step in recipe.steps:
+        made = _do(step, model, bench)
+        if made is not None:
+            model, changed = made, True
+    if not changed:
+        out.write_bytes(master.read_bytes())  # nothing to do: the master's own bytes
+        return
     drop_unused_domains(model)
     _lower_ir(model)
     onnx.save(model, out)
-
-
-def _with_opset(model: ModelProto, recipe: Recipe) -> ModelProto | None:
-    """Return the model with the opset that the recipe wants, None if it has it."""
-    has = opset_of(model)
-    if has == recipe.opset or (has > recipe.opset and not recipe.ceiling):
-        return None
-    try:
-        return version_converter.convert_version(model, recipe.opset)
-    except Exception as error:
-        raise BuildError(
-            f"opset {has} could not be converted to {recipe.opset}: {_first(error)}",
-            f"Export the master with opset {recipe.opset}.",
-        ) from error
-
-
-def _halve(model: ModelProto) -> ModelProto:
-    try:
-        # inputs and outputs stay as they are: every variant has its master's schema
-        halved: ModelProto = convert_float_to_float16(model, keep_io_types=True)
-    except Exception as error:
-        raise BuildError(
-            f"fp16 conversion failed: {_first(error)}", "Build another profile."
-        ) from error
-    return halved
 
 
 def check_half_range(master: Path, samples: Iterator[Arrays], scratch: Path) -> None:
@@ -136,6 +133,113 @@ def check_half_range(master: Path, samples: Iterator[Arrays], scratch: Path) -> 
         )
 
 
+def _do(step: Step, model: ModelProto, bench: Bench) -> ModelProto | None:
+    """Return the model after `step`, None if there was nothing to do."""
+    name = type(step).__struct_config__.tag
+    try:
+        return _DOERS[type(step)](model, step, bench)
+    except BuildError:
+        raise
+    except Exception as error:
+        raise BuildError(
+            f"the step {name} failed: {_first(error)}", "Build another profile."
+        ) from error
+
+
+def _raise_opset(model: ModelProto, step: RaiseOpset, _bench: Bench) -> ModelProto | None:
+    has = opset_of(model)
+    wanted = max(has, step.at_least)
+    if step.at_most is not None:
+        wanted = min(wanted, step.at_most)
+    if has == wanted:
+        return None
+    try:
+        return version_converter.convert_version(model, wanted)
+    except Exception as error:
+        raise BuildError(
+            f"opset {has} could not be converted to {wanted}: {_first(error)}",
+            f"Export the master with opset {wanted}.",
+        ) from error
+
+
+def _optimise(model: ModelProto, step: Optimise, bench: Bench) -> ModelProto:
+    path = bench.folder / "optimised"
+    options = ort.SessionOptions()
+    options.graph_optimization_level = _LEVELS[step.level]
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 3
+    ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return _take(path)
+
+
+def _prepare(model: ModelProto, _step: Prepare, bench: Bench) -> ModelProto:
+    path = bench.folder / "prepared"
+    quant_pre_process(model, str(path), skip_symbolic_shape=True)
+    return _take(path)
+
+
+def _halve(model: ModelProto, _step: Half, _bench: Bench) -> ModelProto:
+    # inputs and outputs stay as they are: every variant has its master's schema
+    halved: ModelProto = convert_float_to_float16(model, keep_io_types=True)
+    sort_nodes(halved.graph)
+    return halved
+
+
+def _quantize_weights(model: ModelProto, step: Dynamic, bench: Bench) -> ModelProto:
+    path = bench.folder / "dynamic"
+    quantize_dynamic(
+        model,
+        str(path),
+        op_types_to_quantize=list(step.operators),
+        per_channel=step.per_channel,
+        reduce_range=step.reduce_range,
+        weight_type=QuantType[step.weights],
+    )
+    return _take(path)
+
+
+def _quantize(model: ModelProto, step: Static, bench: Bench) -> ModelProto:
+    if bench.calibration is None:
+        raise BuildError(
+            "int8 needs a calibration set and this version has none",
+            "Publish with --calibration FILE.npz (inputs as in the evaluation set).",
+        )
+    path = bench.folder / "quantized"
+    samples = bench.calibration.take(slice(0, step.samples))
+    whole = samples.take(slice(0, len(samples) // bench.batch * bench.batch))
+    quantize_static(
+        model,
+        str(path),
+        _Reader(whole.batches(bench.batch)),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=list(step.operators),
+        per_channel=step.per_channel,
+        reduce_range=step.reduce_range,
+        activation_type=QuantType[step.activations],
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+        extra_options={"ActivationSymmetric": step.symmetric, "WeightSymmetric": True},
+    )
+    return _take(path)
+
+
+def _block(model: ModelProto, step: FourBits, _bench: Bench) -> ModelProto:
+    return quantize_blocks(model, step.block)
+
+
+_DOERS: dict[type[Step], Callable[[ModelProto, Any, Bench], ModelProto | None]] = {
+    RaiseOpset: _raise_opset,
+    Optimise: _optimise,
+    Prepare: _prepare,
+    Half: _halve,
+    Dynamic: _quantize_weights,
+    Static: _quantize,
+    FourBits: _block,
+}
+
+
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
     """Feeds the calibration set to the quantizer once."""
 
@@ -146,34 +250,12 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has 
         return next(self._batches, None)
 
 
-def _quantize(
-    model: ModelProto, recipe: Recipe, calibration: Dataset, out: Path, batch: int
-) -> ModelProto:
-    ready, made = out.with_suffix(".ready"), out.with_suffix(".made")
-    samples = calibration.take(slice(0, SAMPLES))
-    whole = samples.take(slice(0, len(samples) // batch * batch))
+def _take(path: Path) -> ModelProto:
+    """Return the model that a tool wrote, and leave nothing behind."""
     try:
-        quant_pre_process(model, str(ready), skip_symbolic_shape=True)
-        quantize_static(
-            str(ready),
-            str(made),
-            _Reader(whole.batches(batch)),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTIZED),
-            per_channel=True,
-            reduce_range=recipe.reduce_range,
-            activation_type=QuantType[recipe.activations],
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-        )
-        return onnx.load(made)
-    except Exception as error:
-        raise BuildError(
-            f"quantization failed: {_first(error)}", "Build another profile."
-        ) from error
+        return onnx.load(path)
     finally:
-        for path in (ready, made):
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 def _lower_ir(model: ModelProto) -> None:

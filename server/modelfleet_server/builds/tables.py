@@ -15,7 +15,7 @@ class Build(SQLModel, table=True):
 
     Attributes:
         version_id: Of the catalog's version.
-        profile: A key of `recipes.PLANS`.
+        profile: A profile's name, see `profiles`.
         attempts: How often it was started.
         step: What runs now, or ran last, in words.
         done: Steps that are done, of `of`; 0 of 0 before the first start.

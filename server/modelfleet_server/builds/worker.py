@@ -20,6 +20,7 @@ from modelfleet_server.blobs.service import Blob, BlobStore, keep
 from modelfleet_server.builds import children, service
 from modelfleet_server.builds.domain import BuildJob, Built, Progress
 from modelfleet_server.builds.errors import BuildError, ChildError
+from modelfleet_server.builds.recipes import plan_for
 from modelfleet_server.builds.tables import Build
 from modelfleet_server.catalog import service as catalog
 from modelfleet_server.kit.clock import Clock, now_ms
@@ -147,7 +148,7 @@ class Worker:
             evaluation=str(self._blobs.path_of(material.evaluation)),
             calibration=material.calibration
             and str(self._blobs.path_of(material.calibration)),
-            profile=build.profile,
+            profile=plan_for(build.profile),
             bases={base: str(self._blobs.path_of(base)) for base in bases},
         )
         ask = children.Ask(lambda progress: self._note(build.id, progress), self._stop)
@@ -199,7 +200,7 @@ def make_variant(
 ) -> Variant:
     """Return the variant as a release states it; nobody has vouched for it yet."""
     return Variant(
-        name=f"{profile}-{built.precision}",
+        name=f"{profile}-{built.recipe_name or built.precision}",
         profile=profile,
         opset=built.opset,
         providers=[],  # every recipe of today also runs on the CPU

@@ -9,6 +9,7 @@ from tests.support.server import ServerUnderTest
 
 from modelfleet_server.builds import service
 from modelfleet_server.builds.errors import ChildError
+from modelfleet_server.builds.worker import Stores, Worker
 from modelfleet_server.kit.access import Role
 
 
@@ -50,6 +51,21 @@ def test_a_failed_build_is_shown_and_retried(server: ServerUnderTest, desk: Desk
     twice = operator.post(f"/api/v1/builds/{build}/retry")
     assert twice.status_code == HTTPStatus.CONFLICT
     assert twice.json()["code"] == "build-state"
+
+
+def test_a_build_shows_all_its_candidates(server: ServerUnderTest, desk: Desk) -> None:
+    version = desk.publish("generic")
+    stores = Stores(server.database, server.blobs, desk.folder / "scratch")
+    stores.scratch.mkdir()
+    assert Worker(stores).work_once()
+    client = server.client(Role.VIEWER)
+    (shown,) = client.get("/api/v1/builds", params={"version": version}).json()["items"]
+    (full,) = shown["candidates"]
+    assert full["name"] == "fp32"
+    assert full["chosen"]
+    assert full["disagreements"] == 0
+    assert 0 < full["disagreement_high"] < 0.01
+    assert shown["why"] == full["verdict"]
 
 
 def test_only_operators_retry(server: ServerUnderTest, desk: Desk) -> None:

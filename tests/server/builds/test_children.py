@@ -33,6 +33,7 @@ from modelfleet_server.builds.errors import (
     ExternalDataError,
     NotOnnxError,
 )
+from modelfleet_server.builds.recipes import plan_for
 
 SMALL = Limits(cpu_s=30, wall_s=60.0)
 
@@ -42,7 +43,7 @@ def dense_job(folder: Path, model: onnx.ModelProto, profile: str = "generic") ->
         master=str(save(model, folder / "master.onnx")),
         evaluation=str(write_set(folder / "set.npz")),
         calibration=None,
-        profile=profile,
+        profile=plan_for(profile),
     )
 
 
@@ -97,13 +98,13 @@ def test_a_build_in_a_child_tells_its_progress(tmp_path: Path) -> None:
         master=str(digits()),
         evaluation=str(EVALUATION),
         calibration=str(CALIBRATION),
-        profile="arm64",
+        profile=plan_for("arm64"),
     )
     built = children.build(job, SMALL, tmp_path, children.Ask(seen.append))
     assert built.precision == "int8"
     assert (tmp_path / "model.onnx").stat().st_size == built.model.length
-    assert [progress.done for progress in seen] == list(range(6))
-    assert {progress.of for progress in seen} == {6}
+    assert [progress.done for progress in seen] == list(range(7))
+    assert {progress.of for progress in seen} == {7}
 
 
 def test_a_wrong_data_set_is_named(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_wrong_data_set_is_named(tmp_path: Path) -> None:
         master=str(save(dense(), tmp_path / "master.onnx")),
         evaluation=str(EVALUATION),
         calibration=None,
-        profile="generic",
+        profile=plan_for("generic"),
     )
     with pytest.raises(DatasetError, match="the evaluation set"):
         run(job, tmp_path)
@@ -166,8 +167,10 @@ import sys
 from pathlib import Path
 from modelfleet_server.builds import children
 from modelfleet_server.builds.domain import BuildJob, Limits
+from modelfleet_server.builds.recipes import plan_for
 master, evaluation, folder = sys.argv[1:]
-job = BuildJob(master=master, evaluation=evaluation, calibration=None, profile="generic")
+plan = plan_for("generic")
+job = BuildJob(master=master, evaluation=evaluation, calibration=None, profile=plan)
 ask = children.Ask(lambda progress: print(progress.step, flush=True))
 children.build(job, Limits(), Path(folder), ask)
 """

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from tests.server.builds.models import (
     CALIBRATION,
     EVALUATION,
@@ -21,23 +21,15 @@ from tests.server.builds.models import (
 
 from modelfleet_manifests import delta
 from modelfleet_manifests.digests import sha256
-from modelfleet_manifests.profiles import PROFILES
+from modelfleet_manifests.profiles.recipe import FourBits, Optimise, RaiseOpset, Recipe
 from modelfleet_manifests.release import Variant
 from modelfleet_server.blobs.service import Blob
-from modelfleet_server.builds import door, evaluate, making
+from modelfleet_server.builds import door, making
 from modelfleet_server.builds.datasets import Arrays
 from modelfleet_server.builds.domain import BuildJob, Built
-from modelfleet_server.builds.errors import BuildError, DatasetError, UnknownProfileError
-from modelfleet_server.builds.making import Candidate, Trial, choose
-from modelfleet_server.builds.recipes import (
-    DEFAULT_PROFILES,
-    FP32,
-    PLANS,
-    VNNI,
-    Plan,
-    Recipe,
-    plan_for,
-)
+from modelfleet_server.builds.errors import BuildError, DatasetError, ParityError
+from modelfleet_server.builds.profiles import shipped_profiles
+from modelfleet_server.builds.recipes import DEFAULT_PROFILES, plan_for, recipe_digest
 from modelfleet_server.builds.steps import installed_tools
 from modelfleet_server.builds.worker import make_variant
 
@@ -56,13 +48,17 @@ def make(tmp_path: Path) -> Make:
         calibration: Path | None = CALIBRATION,
         bases: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        override: str = "",
+        excluded: Mapping[str, str] | None = None,
     ) -> Built:
         job = BuildJob(
             master=str(master or digits()),
             evaluation=str(evaluation),
             calibration=None if calibration is None else str(calibration),
-            profile=profile,
+            profile=plan_for(profile),
             bases=dict(bases or {}),
+            override=override,
+            excluded=dict(excluded or {}),
         )
         return making.make(job, folder or tmp_path, lambda _progress: None)
 
@@ -78,14 +74,11 @@ def load_golden(folder: Path) -> tuple[Arrays, Arrays]:
     )
 
 
-def test_every_profile_of_the_fleet_has_a_plan() -> None:
-    assert set(PLANS) == set(PROFILES)
-    assert set(DEFAULT_PROFILES) <= set(PLANS)
-    with pytest.raises(UnknownProfileError, match="abacus"):
-        plan_for("abacus")
+def test_what_is_built_where_nothing_is_said_is_there() -> None:
+    assert set(DEFAULT_PROFILES) <= set(shipped_profiles())
 
 
-@pytest.mark.parametrize("profile", PLANS)
+@pytest.mark.parametrize("profile", shipped_profiles())
 def test_each_variant_loads_runs_and_keeps_its_accuracy(
     make: Make, tmp_path: Path, profile: str
 ) -> None:
@@ -179,14 +172,11 @@ def test_without_a_calibration_set_arm_gets_fp32_and_the_reason(make: Make) -> N
 
 def test_a_variant_that_loses_accuracy_is_not_chosen(make: Make, tmp_path: Path) -> None:
     """One huge input takes the whole range of int8; the others drown."""
-    weights = np.eye(4, 3, dtype=np.float32)
-    calibration = tmp_path / "calibration.npz"
-    np.savez(calibration, x=np.full((32, 4), 1000, np.float32))
-    master = save(dense(weights=weights), tmp_path / "master.onnx")
+    master, calibration = spoilt(tmp_path)
     samples = write_set(tmp_path / "set.npz")
     built = make("arm64", master=master, evaluation=samples, calibration=calibration)
-    assert built.precision == "fp32"
-    assert "loses" in built.why
+    assert built.recipe_name == "int8-dynamic"
+    assert "int8 loses" in built.why
     assert built.metrics["accuracy"] == "1.0000"
 
 
@@ -307,32 +297,112 @@ def test_a_patch_that_cannot_be_made_is_told_and_fails_nothing(make: Make) -> No
     assert built.problems[0].startswith(f"no delta from {'f' * 64}: FileNotFoundError")
 
 
-def candidate(recipe: Recipe, *, accuracy: float, latency_ms: float) -> Candidate:
-    loaded = evaluate.Loaded(digits(), door.check(digits()).schema, "the model")
-    trial = Trial(recipe, digits(), loaded, np.zeros(1, np.intp))
-    return Candidate(trial, accuracy, 0.0, latency_ms, latency_ms)
+def test_every_candidate_is_kept_with_its_figures_and_a_verdict(make: Make) -> None:
+    front = make("x86-vnni").front
+    assert [one.name for one in front] == ["int8", "int8-dynamic", "fp32"]
+    assert all(one.verdict for one in front)
+    assert [one.chosen for one in front].count(True) == 1
+    built = [one for one in front if not one.refused]
+    assert {one.name for one in built} == {"int8", "fp32"}
+    assert "does not suit models with Conv" in front[1].verdict
+    for one in built:
+        assert one.accuracy is not None
+        assert one.accuracy > 0.9
+        assert one.size is not None
+        assert one.wire == one.size
+        assert one.memory_mb is not None
+    assert any(one.best for one in built)
 
 
-@pytest.mark.parametrize(
-    ("latency_ms", "chosen"), [(0.5, "int8"), (0.79, "int8"), (0.81, "fp32"), (2.0, "fp32")]
-)
-def test_x86_gets_int8_only_where_it_measures_clearly_faster(
-    latency_ms: float, chosen: str
-) -> None:
-    both = [
-        candidate(FP32, accuracy=0.97, latency_ms=1.0),
-        candidate(VNNI, accuracy=0.97, latency_ms=latency_ms),
-    ]
-    found, why = choose(Plan(VNNI, FP32, faster=True), both)
-    assert found.trial.recipe.precision == chosen
-    assert "faster" in why
+def test_the_wire_counts_the_delta_from_what_the_fleet_runs(make: Make) -> None:
+    bases = {sha256(digits().read_bytes()): str(digits())}
+    front = make("x86-vnni", master=digits("1.1.0"), bases=bases).front
+    full = next(one for one in front if one.name == "fp32")
+    assert full.wire is not None
+    assert full.size is not None
+    assert full.wire < 0.6 * full.size
+
+
+def test_what_was_excluded_elsewhere_is_not_built(make: Make) -> None:
+    built = make("arm64", excluded={"int8": "int8 loses 12 points under Haswell"})
+    assert built.precision == "fp32"
+    assert "12 points" in built.why
+
+
+def spoilt(folder: Path) -> tuple[Path, Path]:
+    """A calibration set in which one huge input takes the whole range of int8."""
+    calibration = folder / "calibration.npz"
+    np.savez(calibration, x=np.full((32, 4), 1000, np.float32))
+    return save(dense(), folder / "master.onnx"), calibration
+
+
+def test_an_approver_can_let_a_variant_pass_the_gate(make: Make, tmp_path: Path) -> None:
+    master, calibration = spoilt(tmp_path)
+    samples = write_set(tmp_path / "set.npz")
+    built = make("arm64", master=master, evaluation=samples, calibration=calibration,
+                 override="int8")  # fmt: skip
+    assert built.precision == "int8"
+    assert "an approver let it pass" in built.why
+    assert "loses" in built.why
+
+
+def test_an_override_cannot_make_what_cannot_be_built(make: Make) -> None:
+    with pytest.raises(ParityError, match="could not be built"):
+        make("arm64", calibration=None, override="int8")
+
+
+def test_transformers_get_weights_in_whole_numbers(make: Make, tmp_path: Path) -> None:
+    """Without convolutions and without a calibration set: the dynamic recipe."""
+    rng = np.random.default_rng(1)
+    master = save(dense(weights=rng.random((4, 3), np.float32)), tmp_path / "master.onnx")
+    samples = write_set(tmp_path / "set.npz")
+    built = make("arm64", master=master, evaluation=samples, calibration=None)
+    assert (built.recipe_name, built.precision) == ("int8-dynamic", "int8")
+    operators = door.check(tmp_path / "model.onnx").operators
+    assert any("Integer" in name for name in operators)
 
 
 def test_a_recipe_is_named_by_its_steps_and_tools() -> None:
     tools = installed_tools()
-    digests = {recipe.digest(tools) for plan in PLANS.values() for recipe in plan.recipes}
-    assert len(digests) == len({r for plan in PLANS.values() for r in plan.recipes})
-    assert FP32.digest(tools) != FP32.digest(tools | {"onnx": "0.0.1"})
+    recipes = [r for profile in shipped_profiles().values() for r in profile.candidates]
+    digests = {recipe_digest(recipe, tools) for recipe in recipes}
+    assert len(digests) == len({repr(recipe.steps) for recipe in recipes})
+    full = plan_for("generic").baseline
+    assert recipe_digest(full, tools) != recipe_digest(full, tools | {"onnx": "0.0.1"})
+
+
+def run(path: Path, inputs: Arrays) -> np.ndarray:
+    return np.asarray(ort.InferenceSession(path).run(None, inputs)[0])
+
+
+def test_four_bit_weights_are_small_and_close(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    weights = rng.standard_normal((4, 3)).astype(np.float32)
+    wide = helper.make_node("MatMul", ["x", "big"], ["wide"])
+    back = helper.make_node("MatMul", ["wide", "down"], ["h"])
+    master = dense(wide, back, weights=weights)
+    big = rng.standard_normal((4, 512)).astype(np.float32)
+    down = rng.standard_normal((512, 4)).astype(np.float32)
+    master.graph.initializer.extend(
+        [numpy_helper.from_array(big, "big"), numpy_helper.from_array(down, "down")]
+    )
+    path, out = save(master, tmp_path / "master.onnx"), tmp_path / "int4.onnx"
+    recipe = Recipe(name="int4", precision="int4", steps=[RaiseOpset(), FourBits(block=16)])
+    making.build_candidate(path, recipe, None, out)
+    assert out.stat().st_size < path.stat().st_size * 0.6
+    assert door.check(out).operators == ["com.microsoft:MatMulNBits"]
+    x = {"x": rng.standard_normal((64, 4)).astype(np.float32)}
+    full, small = run(path, x), run(out, x)
+    assert np.corrcoef(full.ravel(), small.ravel())[0, 1] > 0.98
+
+
+def test_a_graph_can_be_simplified_for_every_machine(tmp_path: Path) -> None:
+    twice = [helper.make_node("Identity", ["x"], ["a"]),
+             helper.make_node("Identity", ["a"], ["h"])]  # fmt: skip
+    path, out = save(dense(*twice), tmp_path / "master.onnx"), tmp_path / "simple.onnx"
+    recipe = Recipe(name="simple", precision="fp32", steps=[RaiseOpset(), Optimise()])
+    making.build_candidate(path, recipe, None, out)
+    assert door.check(out).operators == ["MatMul"]
 
 
 def test_a_variant_is_a_statement_that_a_release_can_hold(make: Make) -> None:
