@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Iterator
 from typing import Final
 
+from .anchors import Anchors
 from .coding import SymbolStream
 from .container import SYMBOLS, Header, Op, pack_block, pack_head
 from .elements import encode_elements
 from .planning import Plan, SideTensors, plan_ops
 from .schedule import TEXT, Copy, Emit, Refill, list_old_text, plan_steps, width_of
-from .text import MAX_WINDOW, OldText, encode_text
+from .text import MAX_WINDOW, MAX_WINDOWS, OldText, encode_text
 
 Buffer = bytes | bytearray | memoryview
 
@@ -55,6 +56,8 @@ class _Blocks:
         ops = plan.ops
         self._old, self._new, self._header, self._ops = old, new, header, ops
         self._sides = plan.sides
+        self._anchors: Anchors | None = None
+        self._last = 0  # where the block before ended in the old text
         self._streams: dict[int, SymbolStream] = {}
         self._offsets = _place(ops)
         self._gaps = _gaps_of(header, ops)
@@ -70,8 +73,8 @@ class _Blocks:
                     continue
                 case Refill() if step.stream == TEXT:
                     data = OldText(self._read_new, self._gaps).window(text_done, step.size)
-                    start = self._window(text_done, old_text.size)
-                    yield encode_text(data, old_text, start, level=self._level)
+                    starts = self._list_windows(data, old_text)
+                    yield encode_text(data, old_text, starts, level=self._level)
                     text_done += step.size
                 case Refill() if step.stream & SYMBOLS:
                     stream = self._stream(step.stream)
@@ -94,12 +97,16 @@ class _Blocks:
             out.append(self._new[start : start + span.size * width])
         return out
 
-    def _window(self, at: int, old_size: int) -> int:
-        """Return where in the old text the like of new text at `at` most likely starts."""
-        if old_size <= MAX_WINDOW:
-            return 0
-        middle = at * old_size // max(self._text_size, 1)
-        return max(0, min(old_size - MAX_WINDOW, middle - MAX_WINDOW // 4))
+    def _list_windows(self, data: bytes, old_text: OldText) -> list[int]:
+        """Return where windows start in which the like of `data` most likely is."""
+        if old_text.size <= MAX_WINDOW:
+            return [0]
+        if self._anchors is None:
+            self._anchors = Anchors(old_text.window, old_text.size)
+        found = self._anchors.locate(data, MAX_WINDOWS) or [self._last]
+        self._last = found[0] + len(data)
+        slack = max(0, MAX_WINDOW // len(found) - len(data)) // 2
+        return [start - slack for start in found]
 
     def _read_old(self, offset: int, length: int) -> memoryview:
         return self._old[offset : offset + length]

@@ -130,7 +130,7 @@ def find_zeros(old: Words, new: Words, kind: int, shape: Shape) -> tuple[int, in
 
 def _list_same(old: Words, new: Words, shape: Shape) -> Array:
     """Return the groups in which nothing changed at all."""
-    same = (shape.some(old) == shape.some(new)).all((0, 2))
+    same: Array = (shape.some(old) == shape.some(new)).all((0, 2))
     same[same] = (shape.of(old)[:, same] == shape.of(new)[:, same]).all((0, 2))
     return same
 

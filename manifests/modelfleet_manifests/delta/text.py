@@ -1,4 +1,4 @@
-"""Blocks of text: zstd with a window of the old text as dictionary.
+"""Blocks of text: zstd with windows of the old text as dictionary.
 
 "Text" is whatever is not tensor: the skeleton of a model, or all of a file that is none.
 The old text is the old file without the ranges that ops read, joined.
@@ -12,6 +12,7 @@ from .varints import read_varint, write_varint
 
 MAX_WINDOW: Final = 2 << 20
 """Bytes of old text that one block may refer to."""
+MAX_WINDOWS: Final = 4
 
 RAW, ZSTD = 0, 1
 
@@ -42,13 +43,23 @@ class OldText:
         return b"".join(parts)
 
 
-def encode_text(data: bytes, old: OldText, start: int, *, level: int) -> bytes:
-    """Return the payload of a block whose window begins at `start` of the old text."""
-    base = old.window(start, MAX_WINDOW)
+def encode_text(data: bytes, old: OldText, starts: Sequence[int], *, level: int) -> bytes:
+    """Return the payload of a block.
+
+    Args:
+        data: The text.
+        old: The old text.
+        starts: Where windows of the old text begin, 1 to `MAX_WINDOWS`.
+        level: Of zstd.
+    """
+    size = min(MAX_WINDOW // len(starts), old.size)
+    places = [(max(0, min(start, old.size - size)), size) for start in starts]
+    base = b"".join(old.window(*place) for place in places)
     frame = pack(data, level=level, base=base)
     if len(frame) >= len(data):
         return bytes([RAW]) + data
-    return bytes([ZSTD]) + write_varint(start) + write_varint(len(base)) + frame
+    numbers = [len(places), *(number for place in places for number in place)]
+    return bytes([ZSTD]) + b"".join(map(write_varint, numbers)) + frame
 
 
 def decode_text(payload: bytes, size: int, old: OldText) -> bytes:
@@ -61,8 +72,17 @@ def decode_text(payload: bytes, size: int, old: OldText) -> bytes:
         return payload[1:]
     if payload[:1] != bytes([ZSTD]):
         raise ValueError("unknown coder of text")
-    start, at = read_varint(payload, 1)
-    length, at = read_varint(payload, at)
-    if length > MAX_WINDOW or start + length > old.size:
-        raise ValueError("window outside the old text")
-    return unpack(memoryview(payload)[at:], size, base=old.window(start, length))
+    count, at = read_varint(payload, 1)
+    if not 1 <= count <= MAX_WINDOWS:
+        raise ValueError(f"{count} windows")
+    places: list[tuple[int, int]] = []
+    for _ in range(count):
+        start, at = read_varint(payload, at)
+        length, at = read_varint(payload, at)
+        if start + length > old.size:
+            raise ValueError("window outside the old text")
+        places.append((start, length))
+    if sum(length for _, length in places) > MAX_WINDOW:
+        raise ValueError("windows too large")
+    base = b"".join(old.window(*place) for place in places)
+    return unpack(memoryview(payload)[at:], size, base=base)
