@@ -18,11 +18,12 @@ import msgspec
 
 from modelfleet_server.builds.domain import (
     Answer,
-    BuildJob,
     InspectJob,
+    Job,
     Limits,
     Order,
     Progress,
+    VerifyJob,
 )
 from modelfleet_server.builds.errors import ChildError, to_answer
 from modelfleet_server.kit.errors import InvalidError
@@ -50,13 +51,17 @@ def _set(what: int, value: int) -> None:
     resource.setrlimit(what, (value, value))
 
 
-def work(job: InspectJob | BuildJob, say: Say) -> Answer:
+def work(job: Job, say: Say) -> Answer:
     """Do the job in the working directory and return the answer."""
     if isinstance(job, InspectJob):
         from modelfleet_server.builds.packing import inspect  # noqa: PLC0415 limits first
 
         packed = None if job.packed is None else Path(job.packed)
         return Answer(facts=inspect(Path(job.model), packed))
+    if isinstance(job, VerifyJob):
+        from modelfleet_server.builds.verifying import verify  # noqa: PLC0415 limits first
+
+        return Answer(verdict=verify(job, Path.cwd()))
     from modelfleet_server.builds.making import make  # noqa: PLC0415 limits first
 
     def tell(progress: Progress) -> None:

@@ -21,10 +21,13 @@ from modelfleet_server.builds.domain import (
     BuildJob,
     Built,
     InspectJob,
+    Job,
     Limits,
     ModelFacts,
     Order,
     Progress,
+    Verdict,
+    VerifyJob,
 )
 from modelfleet_server.builds.errors import ChildError, from_answer
 
@@ -100,6 +103,20 @@ def build(job: BuildJob, limits: Limits, folder: Path, ask: Ask) -> Built:
     return answer.built
 
 
+def verify(job: VerifyJob, limits: Limits) -> Verdict:
+    """Build a variant again in a limited child, and say whether it is the same.
+
+    Raises:
+        InvalidError: Master, calibration set or recipe are at fault.
+        ChildError: The child went over a limit.
+    """
+    with tempfile.TemporaryDirectory(prefix="modelfleet-verify-") as folder:
+        answer = run_child(job, limits, Path(folder), Ask())
+    if answer.verdict is None:
+        raise ChildError("the verification ended without an answer", _HINT)
+    return answer.verdict
+
+
 def limits_for(length: int, *, wall_s: float = 900.0) -> Limits:
     """Return what a build of a master of `length` bytes may use."""
     megabytes = length // _MIB + 1
@@ -111,7 +128,7 @@ def limits_for(length: int, *, wall_s: float = 900.0) -> Limits:
     )
 
 
-def run_child(job: InspectJob | BuildJob, limits: Limits, folder: Path, ask: Ask) -> Answer:
+def run_child(job: Job, limits: Limits, folder: Path, ask: Ask) -> Answer:
     """Run one job to its end and return the last answer.
 
     Raises:

@@ -203,10 +203,51 @@ class BuildJob(msgspec.Struct, frozen=True, kw_only=True, tag="build"):
     override: str = ""
 
 
+class VerifyJob(msgspec.Struct, frozen=True, kw_only=True, tag="verify"):
+    """Build a variant again and compare.
+
+    Attributes:
+        master: Path of the full-precision model.
+        calibration: Path of the calibration set, None where none was used.
+        variant: Path of the file in question.
+        profile: Whose candidates the recipe is among.
+        name: What the recipe was called.
+        recipe: The digest that the release states.
+        toolchain: The digest of tools that the release states.
+    """
+
+    master: str
+    calibration: str | None
+    variant: str
+    profile: Profile
+    name: str
+    recipe: str
+    toolchain: str
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a variant is what its recipe makes.
+
+    Attributes:
+        same: Byte for byte.
+        recipe: The name of the recipe that was repeated.
+        digest: SHA-256 of what it made here.
+        differences: In words; empty where it is the same.
+    """
+
+    same: bool
+    recipe: str
+    digest: str
+    differences: list[str] = []
+
+
+Job = InspectJob | BuildJob | VerifyJob
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What a child reads from its standard input. It ends when `parent` (a pid) does."""
 
-    job: InspectJob | BuildJob
+    job: Job
     limits: Limits
     parent: int
 
@@ -217,4 +258,5 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     progress: tuple[str, int, int] | None = None
     facts: ModelFacts | None = None
     built: Built | None = None
+    verdict: Verdict | None = None
     error: dict[str, str] | None = None
