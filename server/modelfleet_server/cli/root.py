@@ -104,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # whoever read our output has seen enough; Python must not complain at its exit
         sys.stdout = sys.__stderr__
         return Exit.OK
+    except ImportError:
+        raise  # `modelfleet_server.main` says what to install
     except Exception as error:  # noqa: BLE001 the one place that turns errors into words
         return _fail(error, as_json=as_json)
     return int(answer) if isinstance(answer, int) else Exit.OK

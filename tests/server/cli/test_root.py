@@ -1,5 +1,7 @@
 """What holds for every command: help, exit codes, JSON, errors."""
 
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 from tests.server.cli.conftest import commands_of
-from tests.support.commands import ROOT, Commands
+from tests.support.commands import ROOT, RUN, Commands
 from tests.support.server import ServerUnderTest
 
 from modelfleet_manifests.errors import BadNameError
@@ -183,3 +185,34 @@ def test_names_from_the_fleet_cannot_steer_the_terminal_or_the_address(
     assert done.code == 4
     assert "\x1b" not in done.err
     assert "users" in done.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"), [("n", "declined"), ("", "declined"), ("y", "not-found")]
+)
+def test_a_person_is_asked_and_their_answer_counts(
+    admin: Commands, answer: str, code: str
+) -> None:
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, f"{answer}\n".encode())
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "proposal", "withdraw", "0" * 32],
+        env=admin.variables,
+        stdin=terminal,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(keyboard)
+    os.close(terminal)
+    assert done.returncode == 4
+    assert "Withdraw" in done.stderr
+    assert f"[{code}]" in done.stderr
+
+
+def test_the_shell_completes_commands(nobody: Commands) -> None:
+    done = nobody.acting(
+        _MODELFLEET_COMPLETE="complete_bash", COMP_WORDS="modelfleet rol", COMP_CWORD="1"
+    ).run()
+    assert done.out.split() == ["rollback", "rollout"]
