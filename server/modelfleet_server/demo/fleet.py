@@ -152,6 +152,6 @@ def _meet(stage: Stage, client: Client, device: Device) -> None:
         seen = client.get(f"/devices/{device.name}")
         return seen if seen["reported_ms"] and endpoint.exists() else None
 
-    seen = wait_for(look, f"the first report of {device.name}", within_s=40, log=log)
+    seen = wait_for(look, f"the first report of {device.name}", within_s=90, log=log)
     device.profile = seen["profile"]
     device.port = json.loads(endpoint.read_text(encoding="utf-8"))["http_port"]

@@ -23,7 +23,7 @@ SERVER = (
 )
 AGENT = (sys.executable, "-m", "modelfleet_agent")
 STOP_S = 8.0
-COMMAND_S = 90.0
+COMMAND_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,6 @@ def seconds(count: float) -> str:
     return f"{count:.2f} s" if count < 10 else f"{count:.1f} s"  # noqa: PLR2004
 
 
-def points(share: float | None) -> str:
-    """Return a difference of accuracies in percentage points: `+0.3`."""
-    return "-" if share is None else f"{share * 100:+.1f}"
+def points(drop: float | None) -> str:
+    """Return a drop of accuracy as the gain it is, in percentage points: `-0.3`."""
+    return "-" if drop is None else f"{-drop * 100:+.1f}"

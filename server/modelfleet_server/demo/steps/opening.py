@@ -44,7 +44,7 @@ def open_server(play: Play) -> None:
         stage.check()
         return address.exists()
 
-    wait_for(look, "the server", within_s=30, log=server.log)
+    wait_for(look, "the server", within_s=60, log=server.log)
     told = json.loads(address.read_text(encoding="utf-8"))
     play.connect(told["url"])
     token = play.client.log_in(USER, play.password)

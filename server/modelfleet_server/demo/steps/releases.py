@@ -9,7 +9,7 @@ from modelfleet_server.demo.play import GROUP, MODEL, Play, since, slot_of
 from modelfleet_server.demo.telling import kilobytes
 from modelfleet_server.demo.waiting import keep_promise, wait_for
 
-INSTALL_S = 45.0
+INSTALL_S = 90.0
 
 
 def publish(play: Play, version: str) -> Json:
@@ -34,7 +34,7 @@ def finish_publishing(play: Play, version: str) -> Json:
     began = time.monotonic()
     server = play.stage.logs / "server.log"
     built = wait_for(
-        lambda: _proposed(play, version), f"{version} to be built", within_s=60, log=server
+        lambda: _proposed(play, version), f"{version} to be built", within_s=90, log=server
     )
     play.stage.command(
         *("approve", built["proposal"], "--yes", "--approver-key", str(play.approver_key)),
@@ -93,7 +93,7 @@ def begin(play: Play) -> None:
     )
     play.open_traffic()
     log = play.stage.logs / "traffic.log"
-    wait_for(lambda: _all_labelled(play), "labels for every device", within_s=20, log=log)
+    wait_for(lambda: _all_labelled(play), "labels for every device", within_s=60, log=log)
     play.did("Applications ask every device for answers; the true labels come back.")
 
 

@@ -19,7 +19,7 @@ from modelfleet_server.demo.telling import kilobytes
 from modelfleet_server.demo.waiting import keep_promise, wait_for
 
 WAVES = ("canary", "50%", "all")
-ROLLOUT_S = 60.0
+ROLLOUT_S = 120.0
 ENDED = ("done", "undone", "paused")
 STRONG = 19
 """Level of zstd that the whole files are compressed with, to be fair to them."""
@@ -107,7 +107,7 @@ def _follow(play: Play, started: Json) -> Json:
 
 def _tell_wave(play: Play, wave: Json) -> None:
     play.did(
-        f"Wave {wave['number'] + 1}, {wave['text']}: {wave['admitted']} devices. "
+        f"Wave {wave['number'] + 1}, {wave['text']}: {wave['admitted']} devices in all. "
         f"Gate: {wave['outcome']}, {wave['reason']}."
     )
 
