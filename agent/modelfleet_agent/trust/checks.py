@@ -26,6 +26,10 @@ class FreezeError(RepositoryError):
     """Older than what this device has seen: somebody keeps news from it."""
 
 
+class GroupError(RepositoryError):
+    """Enough approvers signed, but none of a group of which one must."""
+
+
 class DelegationError(RepositoryError):
     """The top-level targets delegate something that they must not, or lack a role."""
 

@@ -10,7 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tuf.api.exceptions import DownloadHTTPError
-from tuf.api.metadata import Root, Signed, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import (
+    Metadata,
+    Root,
+    Signed,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
@@ -120,6 +128,18 @@ class Client(Updater):
             DownloadError: It cannot be fetched.
         """
         return self._load_targets(name, parent)
+
+    def signers(self, name: str, above: Targets) -> frozenset[str]:
+        """Return the public keys that signed a role which was loaded.
+
+        The library says that there are enough of them and not which: the file that it kept
+        is verified once more.
+        """
+        metadata: Metadata[Targets] = Metadata.from_bytes(self._load_local_metadata(name))
+        result = above.get_verification_result(
+            name, metadata.signed_bytes, metadata.signatures
+        )
+        return frozenset(str(key.keyval["public"]) for key in result.signed.values())
 
     def loaded(self, name: str, parent: str) -> Targets | None:
         """Return a role delegated by `parent` if a walk came by it."""

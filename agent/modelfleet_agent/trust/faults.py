@@ -14,6 +14,7 @@ from modelfleet_agent.trust.checks import (
     DelegationError,
     DuplicateKeyError,
     FreezeError,
+    GroupError,
     StrictError,
 )
 
@@ -27,6 +28,7 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (ExpiredMetadataError, "E_EXPIRED"),
     (UnsignedMetadataError, "E_THRESHOLD"),
     (DuplicateKeyError, "E_THRESHOLD"),
+    (GroupError, "E_GROUP"),
     (LengthOrHashMismatchError, "E_MIX"),
     (DelegationError, "E_DELEGATION"),
     (StrictError, "E_FORMAT"),

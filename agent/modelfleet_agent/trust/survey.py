@@ -21,6 +21,7 @@ from modelfleet_agent.trust.checks import (
     RECALLERS,
     DelegationError,
     FreezeError,
+    GroupError,
     check_delegations,
     check_root,
     check_targets,
@@ -132,6 +133,17 @@ class Survey:
         self.floors = rules.see(self.floors, name, signed.version, keys)
         self.seen[name] = signed.version
 
+    def _check_groups(self, name: str, above: Targets) -> None:
+        """Of each group of approvers that the officers named one must have signed."""
+        field = self.client.targets.unrecognized_fields.get("x-groups", [])
+        groups = _read_field(field, list[list[str]], "x-groups")
+        signers = self.client.signers(name, above) if groups else frozenset()
+        for group in groups:
+            if signers.isdisjoint(group):
+                raise GroupError(
+                    f"{name} lacks a signature of one of {len(group)} approvers"
+                )
+
     def _see_delegated(self, name: str, role: Targets, above: Targets) -> None:
         delegations = above.delegations
         keys = delegations.keys if delegations else {}
@@ -190,6 +202,8 @@ class Survey:
         if above is None or role is None:
             return None
         check_delegations(namespace, above)
+        self._check_groups(namespace, self.client.targets)
+        self._check_groups(model, above)
         self._see_delegated(namespace, above, self.client.targets)
         self._see_delegated(model, role, above)
         self._read_floor(model, role)

@@ -51,7 +51,7 @@ from modelfleet_server.rollouts.engine import RolloutEngine
 from modelfleet_server.settings import Settings
 from modelfleet_server.telemetry.service import TelemetryTaker
 from modelfleet_server.trust.director import Director
-from modelfleet_server.trust.online import OnlineSigner, read_online
+from modelfleet_server.trust.online import OnlineSigner, read_rings
 from modelfleet_server.trust.proposals import Publisher
 
 
@@ -155,7 +155,9 @@ def make_parts(settings: Settings) -> Parts:
     parts.put(TwinKeeper())
     parts.put(TelemetryTaker())
     parts.put(Shots())
-    online = read_online(settings.online_key)
-    parts.put(Director(online.keys.director, online.fleet))
-    parts.put(Publisher(OnlineSigner(online.keys), [catalog.on_closed]))
+    newest, *older = read_rings(settings.online_key)
+    others = [one.keys.director for one in older]
+    parts.put(Director(newest.keys.director, newest.fleet, others=others))
+    rings = [one.keys for one in (newest, *older)]
+    parts.put(Publisher(OnlineSigner(*rings), [catalog.on_closed]))
     return parts

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
 
 from modelfleet_manifests.canonical import parse
 from modelfleet_manifests.digests import sha256
@@ -18,7 +18,7 @@ from modelfleet_manifests.errors import ManifestError
 from modelfleet_server.kit.errors import ForbiddenError, InvalidError
 from modelfleet_server.trust import repository
 from modelfleet_server.trust.approver import ApproverKeys
-from modelfleet_server.trust.changes import RefusedError, describe_role
+from modelfleet_server.trust.changes import RefusedError, describe_role, describe_root
 from modelfleet_server.trust.domain import RoleSignature
 
 MAX_PAYLOAD = 4 << 20
@@ -111,7 +111,7 @@ def describe(proposal: ProposalCopy, in_force: InForce) -> list[str]:
     for role, payload in proposal.roles.items():
         new = _parse(role, payload)
         try:
-            lines += describe_role(role, in_force.roles.get(role), new, proposal.targets)
+            lines += _describe(role, new, in_force, proposal)
         except (ManifestError, *MALFORMED) as error:
             raise RefusedError(f"the role {role} is not well-formed ({error!r})") from None
     if not all(line.isprintable() for line in lines):
@@ -137,12 +137,15 @@ def sign(
     by_id = {key.public.key_id: key for key in keys.by_role.values()}
     signatures = []
     for role, signed in proposed.items():
-        delegator = _delegator(role, proposed, in_force)
-        wanted = repository.delegated_role(delegator, role)
+        wanted = dict.fromkeys(
+            key_id
+            for judge in _judges(role, proposed, in_force)
+            for key_id in repository.delegated_role(judge, role).keyids
+        )
         message = repository.payload_of(signed)
         signatures += [
             RoleSignature(role, key_id, by_id[key_id].sign(message).hex())
-            for key_id in wanted.keyids
+            for key_id in wanted
             if key_id in by_id
         ]
     if not signatures:
@@ -153,27 +156,45 @@ def sign(
     return signatures
 
 
-def _parse(role: str, payload: bytes) -> Targets:
+def _describe(
+    role: str, new: Root | Targets, in_force: InForce, proposal: ProposalCopy
+) -> list[str]:
+    if isinstance(new, Root):
+        return describe_root(in_force.root, new)
+    return describe_role(role, in_force.roles.get(role), new, proposal.targets)
+
+
+def _parse(role: str, payload: bytes) -> Root | Targets:
+    signed: Signed
     try:
         parse(payload, what=f"role {role}", cap=MAX_PAYLOAD)
-        signed = repository.parse_targets(payload)
+        signed = repository.parse_signed(payload)
     except ManifestError as error:
         raise RefusedError(f"the role {role} cannot be read ({error})") from None
     if repository.payload_of(signed) != payload:
         raise RefusedError(f"the role {role} has something that is not understood")
+    if role == "root" and isinstance(signed, Root):
+        return signed
+    if role == "root" or not isinstance(signed, Targets):
+        raise RefusedError(f"the role {role} is metadata of type {signed.type}")
     return signed
 
 
-def _delegator(
-    role: str, proposed: Mapping[str, Targets], in_force: InForce
-) -> Root | Targets:
+def _judges(
+    role: str, proposed: Mapping[str, Root | Targets], in_force: InForce
+) -> list[Root | Targets]:
+    """Who says which keys sign: a new root is signed under the old one and under itself."""
     name = repository.delegator_of(role)
-    if name == "root":
-        return in_force.root
-    delegator = proposed.get(name or "") or in_force.roles.get(name or "")
-    if delegator is None or not repository.is_delegated(delegator, role):
+    if name is None:
+        return [in_force.root, proposed["root"]]
+    delegator = proposed.get(name) or (
+        in_force.root if name == "root" else in_force.roles.get(name)
+    )
+    if delegator is None or (
+        isinstance(delegator, Targets) and not repository.is_delegated(delegator, role)
+    ):
         raise RefusedError(f"nobody says who signs the role {role}")
-    return delegator
+    return [delegator]
 
 
 def _walk_roots(fetch: Fetch, fleet: str) -> Root:

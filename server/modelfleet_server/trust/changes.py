@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tuf.api.metadata import Targets
+from tuf.api.metadata import Root, Targets
 
 from modelfleet_manifests.digests import is_digest, sha256
 from modelfleet_manifests.errors import ManifestError
@@ -12,10 +12,21 @@ from modelfleet_manifests.release import Release, read_release
 from modelfleet_manifests.semver import Version
 from modelfleet_server.kit.errors import InvalidError
 from modelfleet_server.trust import repository
-from modelfleet_server.trust.repository import EPOCH, FLOOR, NAMESPACES, SLOTS, KeySet
+from modelfleet_server.trust.repository import (
+    EPOCH,
+    FLOOR,
+    GROUPS,
+    NAMESPACES,
+    SLOTS,
+    UNREVOKE,
+    KeySet,
+)
 
-KNOWN = {EPOCH, SLOTS, NAMESPACES, FLOOR}
+OFFICERS_ONLY = {EPOCH, SLOTS, NAMESPACES, GROUPS, UNREVOKE}
+KNOWN = {FLOOR, *OFFICERS_ONLY}
+TOP = ("root", "targets", "snapshot", "timestamp")
 SHORT = 12
+RECALLS = tuple(repository.RECALL_PREFIX.values())
 TOMBSTONE_PARTS = 2
 
 
@@ -52,11 +63,32 @@ def describe_role(
     return lines
 
 
+def describe_root(old: Root, new: Root) -> list[str]:
+    """Return the changes of the root, a sentence each.
+
+    Raises:
+        RefusedError: A wrong version, a field that is not known, keys that would count
+            twice, or no consistent snapshots.
+    """
+    if new.version != old.version + 1:
+        raise RefusedError(f"root is version {new.version}, and {old.version + 1} is next")
+    if new.unrecognized_fields or not new.consistent_snapshot or set(new.roles) != set(TOP):
+        raise RefusedError("the root has something that is not understood")
+    lines = []
+    for role in TOP:
+        keys = _keys(new, role)
+        if keys != _keys(old, role):
+            words = f"{keys.threshold} of the keys {', '.join(_short(keys))}"
+            lines.append(f"CHANGES who signs {role} to {words}.")
+    return lines or [f"Renews root: same keys, until {new.expires:%Y-%m-%d}."]
+
+
 def _check_shape(role: str, old: Targets | None, new: Targets) -> None:
     expected = (old.version if old is not None else 0) + 1
     if new.version != expected:
         raise RefusedError(f"{role} is version {new.version}, and {expected} is next")
-    strange = sorted(set(new.unrecognized_fields) - KNOWN)
+    known = KNOWN if role == "targets" else KNOWN - OFFICERS_ONLY
+    strange = sorted(set(new.unrecognized_fields) - known)
     if strange:
         raise RefusedError(f"{role} has the field {strange[0]!r}, which is not known")
 
@@ -67,6 +99,9 @@ def _fields(role: str, old: Targets, new: Targets) -> Iterator[str]:
         yield f"CHANGES the director's epoch to {after.get(EPOCH)}."
     if before.get(NAMESPACES) != after.get(NAMESPACES):
         yield f"CHANGES who approves in new namespaces to {after.get(NAMESPACES)}."
+    if before.get(GROUPS, []) != after.get(GROUPS, []):
+        yield f"CHANGES the groups of approvers to {after.get(GROUPS, [])}."
+    yield from _pardons(before.get(UNREVOKE, []), after.get(UNREVOKE, []))
     yield from _floor(role, before.get(FLOOR), after.get(FLOOR))
     yield from _slots(before.get(SLOTS, {}), after.get(SLOTS, {}))
 
@@ -78,6 +113,19 @@ def _floor(role: str, before: str | None, after: str | None) -> Iterator[str]:
         yield f"LOWERS the floor of {role} from {before} to {after or 'none'}."
     else:
         yield f"Raises the floor of {role} from {before or 'none'} to {after}."
+
+
+def _pardons(before: list[str], after: list[str]) -> Iterator[str]:
+    for path in after:
+        prefix, _, name = path.rpartition("/")
+        known = {f"{one}/{kind}" for one in RECALLS for kind in ("release", "digest")}
+        if prefix not in known or not is_digest(name):
+            raise RefusedError(f"{path!r} in {UNREVOKE} is no tombstone")
+        if path not in before:
+            yield f"ALLOWS AGAIN what {path} forbids."
+    for path in before:
+        if path not in after:
+            yield f"Lets {path} count again."
 
 
 Rules = Mapping[str, list[dict[str, str]]]
@@ -115,7 +163,7 @@ def _roles(targets: Targets) -> dict[str, Any]:
     return {} if delegations is None else dict(delegations.roles or {})
 
 
-def _keys(targets: Targets, name: str) -> KeySet:
+def _keys(targets: Root | Targets, name: str) -> KeySet:
     try:
         return repository.keys_of(targets, name)
     except (ValueError, KeyError, ManifestError) as error:

@@ -6,7 +6,7 @@ changes or its life is half over, never to send it again: `resend` sends the sto
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -47,6 +47,7 @@ class Director:
         key: From the online key file.
         fleet: SHA-256 of the first root.
         draw: Returns a random integer in `[0, n)`; spreads renewals.
+        others: Earlier keys, newest first: they sign while the officers name them.
     """
 
     def __init__(
@@ -54,19 +55,33 @@ class Director:
         key: PrivateKey,
         fleet: str,
         draw: Callable[[int], int] = secrets.randbelow,
+        others: Sequence[PrivateKey] = (),
     ) -> None:
-        self._key = key
+        self._keys = (key, *others)
         self.fleet = fleet
         self.draw = draw
 
     @property
     def public(self) -> PublicKey:
-        """The key that devices verify with."""
-        return self._key.public
+        """The key that was made last."""
+        return self._keys[0].public
 
-    def seal(self, kind: str, payload: bytes) -> bytes:
-        """Return the signed envelope of a document."""
-        return seal(kind, payload, [self._key])
+    @property
+    def known(self) -> list[PublicKey]:
+        """All keys that this server signed documents with."""
+        return [key.public for key in self._keys]
+
+    def seal(self, kind: str, payload: bytes, key_ids: Collection[str] = ()) -> bytes:
+        """Return the signed envelope of a document.
+
+        Args:
+            kind: Of the document.
+            payload: To be signed.
+            key_ids: Of the keys in force; where none of them is here the newest key signs,
+                and devices refuse it until the officers name it.
+        """
+        named = (key for key in self._keys if key.public.key_id in key_ids)
+        return seal(kind, payload, [next(named, self._keys[0])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +159,7 @@ def publish(  # noqa: PLR0913 the header names its addressee in one of two ways
     )
     _check(header, topic, director.fleet)
     payload = _write(build(header), header, kind)
-    envelope = director.seal(kind, payload)
+    envelope = director.seal(kind, payload, seen.director)
     if len(envelope) > cap_of(kind):
         raise LimitError(
             topic, f"the {kind} has {len(envelope)} bytes, at most {cap_of(kind)} fit"
@@ -217,7 +232,7 @@ def _renew_one(
     session: Session, director: Director, due: ledger.Entry, now_ms: int
 ) -> Issued:
     kind = _kind_of(due.topic)
-    payload = unseal(due.envelope, kind, [director.public], cap=cap_of(kind))
+    payload = unseal(due.envelope, kind, director.known, cap=cap_of(kind))
     body = _parse(payload, kind)
     header = body.header
     return publish(

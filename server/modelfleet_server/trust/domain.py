@@ -13,6 +13,8 @@ class Kind(StrEnum):
     REVOCATION = "revocation"
     STOP = "stop"
     RENEWAL = "renewal"
+    KEYS = "keys"
+    PARDON = "pardon"
 
 
 class RoleSignature(NamedTuple):

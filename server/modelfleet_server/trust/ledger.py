@@ -113,6 +113,12 @@ def find_due(session: Session, now_ms: int, limit: int) -> list[Entry]:
     return [one for row in rows.mappings() if (one := _entry(row)) is not None]
 
 
+def make_all_due(session: Session, now_ms: int) -> None:
+    """Let everything in force be signed anew from `now_ms` on."""
+    held = TOPICS.c.document.is_not(None)
+    session.execute(update(TOPICS).where(held).values(renew_ms=now_ms))
+
+
 def forget_renewal(session: Session, topic: str) -> None:
     """Leave the document in force on `topic` to expire."""
     session.execute(_CHANGE_TOPIC.values(renew_ms=None), {"at": topic})

@@ -5,7 +5,8 @@ that one can be replaced without the others.
 """
 
 import json
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +16,16 @@ from modelfleet_manifests.digests import is_digest
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.keys import KEY_BYTES, PrivateKey, PublicKey
 from modelfleet_manifests.tuf_keys import NaclSigner
-from modelfleet_server.kit.errors import InvalidError
+from modelfleet_server.kit.errors import InvalidError, UnavailableError
 from modelfleet_server.trust.secretfile import read_secret, write_secret
 
 FORMAT = "modelfleet-online-keys-0"
+
+
+class NoOnlineKeyError(UnavailableError):
+    """The officers named an online key that this server does not have."""
+
+    code = "no-online-key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +98,96 @@ def _read_seed(text: str) -> PrivateKey:
     return PrivateKey(seed)
 
 
+def read_rings(path: Path) -> list[Online]:
+    """Return the key files beside `path`, newest first; `online.key` is the oldest.
+
+    Raises:
+        NotFoundError: There is none.
+        InvalidError: One is not such a file, or others may read it.
+    """
+    rings = [read_online(path)]
+    while (following := _numbered(path, len(rings) + 1)).exists():
+        rings.append(read_online(following))
+    return rings[::-1]
+
+
+def add_ring(path: Path, roles: Collection[str]) -> dict[str, PublicKey]:
+    """Write the next key file, with new keys for `roles` and the others as they are.
+
+    Nothing signs with them before the officers name them; then the server that has the
+    file picks them by itself. The older files stay: they are never overwritten.
+
+    Args:
+        path: Of the first key file.
+        roles: Of `snapshot`, `timestamp`, `director` and `time`.
+
+    Returns:
+        The new public keys by role.
+
+    Raises:
+        InvalidError: A role is none of these, or the newest file is not in order.
+    """
+    names = {one.name for one in fields(OnlineKeys)}
+    strange = sorted(set(roles) - names)
+    if strange or not roles:
+        raise InvalidError(
+            f"no online key signs {strange[0] if strange else 'nothing'!r}",
+            f"Name some of: {', '.join(sorted(names))}.",
+        )
+    rings = read_rings(path)
+    fresh = {role: PrivateKey.generate() for role in sorted(roles)}
+    write_online(
+        _numbered(path, len(rings) + 1),
+        Online(rings[0].fleet, replace(rings[0].keys, **fresh)),
+    )
+    return {role: key.public for role, key in fresh.items()}
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}.{number}{path.suffix}")
+
+
 class OnlineSigner:
-    """Signs snapshot and timestamp, and nothing else."""
+    """Signs snapshot and timestamp, and nothing else, with the keys that the root names."""
 
-    def __init__(self, keys: OnlineKeys) -> None:
-        self._snapshot = NaclSigner(keys.snapshot)
-        self._timestamp = NaclSigner(keys.timestamp)
+    def __init__(self, *rings: OnlineKeys) -> None:
+        """Take the keys of this server, newest first."""
+        self._rings = rings
 
-    def sign_snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the signed file."""
+    def sign_snapshot(self, snapshot: Snapshot, key_ids: Collection[str]) -> bytes:
+        """Return the signed file.
+
+        Args:
+            snapshot: To be signed.
+            key_ids: Of the keys that the root names.
+
+        Raises:
+            NoOnlineKeyError: None of them is here.
+        """
+        key = pick([one.snapshot for one in self._rings], key_ids, "snapshot")
         metadata = Metadata(snapshot)
-        metadata.sign(self._snapshot)
+        metadata.sign(NaclSigner(key))
         return metadata.to_bytes()
 
-    def sign_timestamp(self, timestamp: Timestamp) -> bytes:
-        """Return the signed file."""
+    def sign_timestamp(self, timestamp: Timestamp, key_ids: Collection[str]) -> bytes:
+        """Return the signed file; arguments and errors as in `sign_snapshot`."""
+        key = pick([one.timestamp for one in self._rings], key_ids, "timestamp")
         metadata = Metadata(timestamp)
-        metadata.sign(self._timestamp)
+        metadata.sign(NaclSigner(key))
         return metadata.to_bytes()
+
+
+def pick(keys: Iterable[PrivateKey], key_ids: Collection[str], role: str) -> PrivateKey:
+    """Return the first key that is among `key_ids`.
+
+    Raises:
+        NoOnlineKeyError: None is.
+    """
+    for key in keys:
+        if key.public.key_id in key_ids:
+            return key
+    raise NoOnlineKeyError(
+        f"none of the keys of {role} that are in force is on this server",
+        "Put the key file of the rotation beside keys/online.key and start again.",
+        role=role,
+    )

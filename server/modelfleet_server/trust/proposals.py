@@ -66,15 +66,21 @@ def progress(session: Session, proposal_id: str) -> list[Progress]:
     gathered = _gathered(session, proposal_id)
     found = []
     for row in rows:
-        delegator = _delegator(session, row, rows)
-        wanted = repository.delegated_role(delegator, row.role)
+        judges = _judges(session, row, rows)
+        wanted = [repository.delegated_role(one, row.role) for one in judges]
         signatures = gathered.get(row.role, {})
+        groups = _groups(session, row.role, rows)
         found.append(
             Progress(
                 row.role,
-                repository.missing_signers(delegator, row.role, row.payload, signatures),
-                wanted.threshold,
-                tuple(wanted.keyids),
+                max(
+                    repository.missing_signers(
+                        one, row.role, row.payload, signatures, groups
+                    )
+                    for one in judges
+                ),
+                max(one.threshold for one in wanted),
+                tuple(dict.fromkeys(key_id for one in wanted for key_id in one.keyids)),
                 tuple(signatures),
             )
         )
@@ -113,7 +119,7 @@ def attach(
                 "Fetch the proposal again and sign what is in it.",
                 role=one.role,
             )
-        _verify(_delegator(session, row, rows), row, one)
+        _verify(_judges(session, row, rows), row, one)
     for one in signatures:
         _add(session, proposal, one, actor, now_ms)
     session.flush()
@@ -142,16 +148,26 @@ def withdraw(
     return proposal
 
 
-def _verify(delegator: Root | Targets, row: ProposalRole, one: RoleSignature) -> None:
-    wanted = repository.delegated_role(delegator, row.role)
-    if one.key_id not in wanted.keyids:
+def _verify(
+    judges: Sequence[Root | Targets], row: ProposalRole, one: RoleSignature
+) -> None:
+    wanted = [repository.delegated_role(judge, row.role) for judge in judges]
+    judge = next(
+        (
+            judge
+            for judge, role in zip(judges, wanted, strict=True)
+            if one.key_id in role.keyids
+        ),
+        None,
+    )
+    if judge is None:
         raise BadSignatureError(
             f"the key {one.key_id[:12]}… may not sign {row.role}",
-            f"It takes {wanted.threshold} of {len(wanted.keyids)} other keys.",
+            f"It takes {wanted[0].threshold} of {len(wanted[0].keyids)} other keys.",
             role=row.role,
             key_id=one.key_id,
         )
-    key = PublicKey(delegator.get_key(one.key_id).keyval["public"])
+    key = PublicKey(judge.get_key(one.key_id).keyval["public"])
     try:
         raw = bytes.fromhex(one.signature)
     except ValueError:
@@ -244,15 +260,35 @@ def _gathered(session: Session, proposal_id: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def _delegator(
+def _judges(
     session: Session, row: ProposalRole, rows: Sequence[ProposalRole]
-) -> Root | Targets:
-    """Return who says which keys sign a role: as proposed here, else as in force."""
+) -> list[Root | Targets]:
+    """Return who says which keys sign a role: as proposed here, else as in force.
+
+    A root is judged twice, by the one in force and by itself.
+    """
     name = repository.delegator_of(row.role)
+    if name is None:
+        return [_in_force(session, "root"), _read(row.payload)]
     proposed = next((one.payload for one in rows if one.role == name), None)
-    if proposed is not None:
-        return repository.parse_targets(proposed)
-    signed = repository.read_file(require(session, name or "root").data).signed
+    return [_in_force(session, name) if proposed is None else _read(proposed)]
+
+
+def _groups(session: Session, role: str, rows: Sequence[ProposalRole]) -> list[list[str]]:
+    payload = next((one.payload for one in rows if one.role == "targets"), None)
+    targets = _in_force(session, "targets") if payload is None else _read(payload)
+    return repository.groups_of(targets, role) if isinstance(targets, Targets) else []
+
+
+def _in_force(session: Session, role: str) -> Root | Targets:
+    return _delegating(repository.read_file(require(session, role).data).signed)
+
+
+def _read(payload: bytes) -> Root | Targets:
+    return _delegating(repository.parse_signed(payload))
+
+
+def _delegating(signed: object) -> Root | Targets:
     if not isinstance(signed, Root | Targets):
-        raise TypeError(f"the stored metadata of {name} delegates nothing")
+        raise TypeError("such metadata delegates nothing")
     return signed

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlmodel import Session
-from tuf.api.metadata import Targets
+from tuf.api.metadata import Root, Targets
 
 from modelfleet_manifests.canonical import canonical
 from modelfleet_manifests.digests import is_digest, sha256
@@ -43,7 +43,7 @@ class Draft:
         targets: New target files by path.
     """
 
-    roles: dict[str, Targets] = field(default_factory=dict)
+    roles: dict[str, Root | Targets] = field(default_factory=dict)
     targets: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -88,7 +88,7 @@ def propose_release(
     namespace, _ = split_model(release.model)
     if not slots:
         raise InvalidError(f"no slot may hold {release.model}", "Name at least one slot.")
-    officers = _in_force(session, "targets", now_ms)
+    officers = in_force(session, "targets", now_ms)
     changed = [
         repository.add_slot_rule(
             officers, check_name(slot, "slot"), release.model, release.schema.digest
@@ -110,7 +110,7 @@ def propose_release(
         draft.roles[namespace] = models
     _add_release(session, draft, release, data, now_ms)
     subject = f"{release.model}@{release.version}"
-    return _open(
+    return open_proposal(
         session,
         draft,
         Proposal(
@@ -151,13 +151,13 @@ def propose_recall(
     """
     role = RECALL_ROLE[kind]
     check_reason(reason)
-    tombstones = _in_force(session, role, now_ms)
+    tombstones = in_force(session, role, now_ms)
     path = repository.tombstone_path(role, what.kind, what.name)
     if path in tombstones.targets:
         raise ConflictError(f"{what.words} is in the list of {role} already", path=path)
     repository.add_target(tombstones, path, b"", {"reason": reason})
     verb = "revoke" if kind is Kind.REVOCATION else "stop"
-    return _open(
+    return open_proposal(
         session,
         Draft({role: tombstones}, {path: b""}),
         Proposal(
@@ -186,9 +186,9 @@ def propose_renewal(
         if role in {"root", "snapshot", "timestamp"}:
             raise InvalidError(f"the role {role!r} is not renewed by a proposal")
     names = ", ".join(roles)
-    return _open(
+    return open_proposal(
         session,
-        Draft({role: _in_force(session, role, now_ms) for role in roles}),
+        Draft({role: in_force(session, role, now_ms) for role in roles}),
         Proposal(
             id=new_id(),
             kind=Kind.RENEWAL,
@@ -251,7 +251,12 @@ def check_reason(reason: str) -> None:
         )
 
 
-def _in_force(session: Session, role: str, now_ms: int) -> Targets:
+def in_force(session: Session, role: str, now_ms: int) -> Targets:
+    """Return the next version of a role as it is in force.
+
+    Raises:
+        NoFleetError: It is not there.
+    """
     signed = repository.read_file(require(session, role).data).signed
     return repository.advance(_targets(signed, role), role, now_ms)
 
@@ -259,7 +264,7 @@ def _in_force(session: Session, role: str, now_ms: int) -> Targets:
 def _next(session: Session, role: str, now_ms: int) -> Targets:
     if store.find_newest(session, role) is None:
         return repository.make_empty(role, now_ms)
-    return _in_force(session, role, now_ms)
+    return in_force(session, role, now_ms)
 
 
 def _targets(signed: object, role: str) -> Targets:
@@ -284,7 +289,12 @@ def _add_release(
     draft.targets[path] = data
 
 
-def _open(session: Session, draft: Draft, proposal: Proposal) -> Proposal:
+def open_proposal(session: Session, draft: Draft, proposal: Proposal) -> Proposal:
+    """Store a proposal with its roles and targets.
+
+    Raises:
+        ProposalPendingError: An open proposal changes one of the roles.
+    """
     _check_free(session, draft.roles)
     session.add(proposal)
     session.flush()
@@ -316,7 +326,7 @@ def _open(session: Session, draft: Draft, proposal: Proposal) -> Proposal:
     return proposal
 
 
-def _check_free(session: Session, roles: Mapping[str, Targets]) -> None:
+def _check_free(session: Session, roles: Mapping[str, Root | Targets]) -> None:
     pending = store.open_proposals(session, roles.keys())
     if pending:
         first = pending[0]

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 
 from sqlmodel import Session, col, delete
-from tuf.api.metadata import Snapshot, Timestamp
+from tuf.api.metadata import Root, Snapshot, Timestamp
 
 from modelfleet_manifests.canonical import canonical
 from modelfleet_manifests.digests import sha256
@@ -14,7 +14,7 @@ from modelfleet_server.audit import service as audit
 from modelfleet_server.bridge import outbox
 from modelfleet_server.kit.access import system
 from modelfleet_server.kit.errors import NotFoundError
-from modelfleet_server.trust import repository, store
+from modelfleet_server.trust import ledger, repository, store
 from modelfleet_server.trust.online import OnlineSigner
 from modelfleet_server.trust.tables import TrustMetadata, TrustTarget
 
@@ -56,9 +56,13 @@ def publish_roles(
             session.add(
                 TrustTarget(path=path, digest=sha256(data), data=data, created_ms=now_ms)
             )
+    epoch = store.read_epoch(session)
     versions = {
         role: store_file(session, role, data, now_ms) for role, data in files.items()
     }
+    if epoch and store.read_epoch(session) > epoch:
+        # signed by a key that devices do not take any more
+        ledger.make_all_due(session, now_ms)
     _renew_online(session, signer, versions, now_ms)
     if not repository.RECALL_PATHS.keys().isdisjoint(files):
         send_recalls(session)
@@ -155,12 +159,20 @@ def _renew_online(
         for role, version in versions.items()
         if role not in {"root", "snapshot", "timestamp"}
     }
-    snapshot = signer.sign_snapshot(repository.make_snapshot(held, named, now_ms))
+    root = repository.read_file(require(session, "root").data).signed
+    if not isinstance(root, Root):
+        raise TypeError("the stored root is none")
+    keys = {role: root.roles[role].keyids for role in ("snapshot", "timestamp")}
+    snapshot = signer.sign_snapshot(
+        repository.make_snapshot(held, named, now_ms), keys["snapshot"]
+    )
     store_file(session, "snapshot", snapshot, now_ms)
     last = store.find_newest(session, "timestamp")
     stamp = None if last is None else repository.read_file(last.data).signed
     if stamp is not None and not isinstance(stamp, Timestamp):
         raise TypeError("the stored timestamp is none")
-    timestamp = signer.sign_timestamp(repository.make_timestamp(stamp, snapshot, now_ms))
+    timestamp = signer.sign_timestamp(
+        repository.make_timestamp(stamp, snapshot, now_ms), keys["timestamp"]
+    )
     store_file(session, "timestamp", timestamp, now_ms)
     outbox.put(session, TIMESTAMP, timestamp)

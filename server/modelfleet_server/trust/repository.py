@@ -3,14 +3,15 @@
 Nothing here signs or stores. What is composed is the *signed part* of a role; `payload_of`
 gives the canonical bytes that are signed, `parse_signed` reads them back.
 
-Beside what TUF knows, the top-level targets carry three fields of ours: `x-epoch` (the
-director key's generation), `x-slots` (which model and schema a slot may hold) and
-`x-namespaces` (who approves in a namespace that is not there yet). A model's role may carry
-`x-floor`.
+Beside what TUF knows, the top-level targets carry fields of ours: `x-epoch` (the director
+key's generation), `x-slots` (which model and schema a slot may hold), `x-namespaces` (who
+approves in a namespace that is not there yet), `x-groups` (of each of these groups of
+approvers one must sign) and `x-unrevoke` (tombstones that do not count any more). A model's
+role may carry `x-floor`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -51,6 +52,7 @@ ONLINE_ROLES = ("director", "time")
 RECALL_PATHS = {"revocations": "tombstone/block/*/*", "stops": "tombstone/stop/*/*"}
 RECALL_PREFIX = {"revocations": "tombstone/block", "stops": "tombstone/stop"}
 EPOCH, SLOTS, NAMESPACES, FLOOR = "x-epoch", "x-slots", "x-namespaces", "x-floor"
+UNREVOKE, GROUPS = "x-unrevoke", "x-groups"
 
 S = TypeVar("S", bound=Signed)
 
@@ -190,7 +192,7 @@ def namespace_keys(targets: Targets) -> KeySet:
     return KeySet(tuple(PublicKey(text) for text in field["keys"]), field["threshold"])
 
 
-def keys_of(delegator: Targets, role: str) -> KeySet:
+def keys_of(delegator: Root | Targets, role: str) -> KeySet:
     """Return who signs a delegated role."""
     found = delegator.get_delegated_role(role)
     keys = [delegator.get_key(key_id).keyval["public"] for key_id in found.keyids]
@@ -278,11 +280,16 @@ def make_timestamp(previous: Timestamp | None, snapshot: bytes, now_ms: int) -> 
 
 
 def missing_signers(
-    delegator: Root | Targets, role: str, payload: bytes, signatures: Mapping[str, str]
+    delegator: Root | Targets,
+    role: str,
+    payload: bytes,
+    signatures: Mapping[str, str],
+    groups: Sequence[Collection[str]] = (),
 ) -> int:
     """Return how many more different keys must sign `payload`; 0 when it is enough.
 
-    python-tuf counts key ids; here a public key counts once, under however many ids.
+    python-tuf counts key ids; here a public key counts once, under however many ids. Of
+    each of `groups` (public keys) one must be among the signers.
 
     Raises:
         ValueError: `role` is not delegated by `delegator`.
@@ -291,7 +298,36 @@ def missing_signers(
         role, payload, {key: Signature(key, text) for key, text in signatures.items()}
     )
     signers = {key.keyval["public"] for key in result.signed.values()}
-    return max(0, result.threshold - len(signers))
+    lacking = sum(1 for group in groups if signers.isdisjoint(group))
+    return max(0, result.threshold - len(signers), lacking)
+
+
+def groups_of(targets: Targets, role: str) -> list[list[str]]:
+    """Return the groups of which one key each must sign `role`: for approvers only."""
+    if not groups_apply(targets, role):
+        return []
+    return [list(group) for group in targets.unrecognized_fields.get(GROUPS, [])]
+
+
+def groups_apply(targets: Targets, role: str) -> bool:
+    """Say whether approvers sign `role`: a namespace, or a model in one."""
+    return "/" in role or is_namespace(targets, role)
+
+
+def is_namespace(targets: Targets, role: str) -> bool:
+    """Say whether `role` is a namespace that the officers delegate."""
+    own = {*RECALL_PATHS, *ONLINE_ROLES}
+    return role not in own and is_delegated(targets, role)
+
+
+def set_keys(delegator: Root | Targets, role: str, keys: KeySet) -> None:
+    """Let other keys sign a role that is delegated already, in place."""
+    found = delegator.get_delegated_role(role)
+    for key_id in list(found.keyids):
+        delegator.revoke_key(key_id, role)
+    for key in keys.keys:
+        delegator.add_key(NaclKey.from_public(key), role)
+    found.threshold = keys.threshold
 
 
 def delegated_role(delegator: Root | Targets, role: str) -> Role:

@@ -56,11 +56,18 @@ def read_epoch(session: Session) -> int:
     return 0 if targets is None else _epoch_of(targets.data)
 
 
+def read_director(session: Session) -> frozenset[str]:
+    """Return the ids of the director's keys in force, none before there are any."""
+    targets = find_newest(session, "targets")
+    return frozenset() if targets is None else _director_of(targets.data)
+
+
 class InForce(NamedTuple):
-    """What every document of the director says of the trust metadata."""
+    """What the director goes by: versions and epoch for its documents, and its keys."""
 
     minimum: Minimum
     epoch: int
+    director: frozenset[str]
 
 
 def in_force(session: Session) -> InForce:
@@ -71,7 +78,9 @@ def in_force(session: Session) -> InForce:
     """
     held: InForce | None = session.info.get(_IN_FORCE)
     if held is None:
-        held = session.info[_IN_FORCE] = InForce(minimum(session), read_epoch(session))
+        held = session.info[_IN_FORCE] = InForce(
+            minimum(session), read_epoch(session), read_director(session)
+        )
     return held
 
 
@@ -83,6 +92,14 @@ def forget(session: Session) -> None:
 @lru_cache(maxsize=4)
 def _epoch_of(data: bytes) -> int:
     return int(json.loads(data)["signed"].get("x-epoch", 0))
+
+
+@lru_cache(maxsize=4)
+def _director_of(data: bytes) -> frozenset[str]:
+    roles = json.loads(data)["signed"]["delegations"]["roles"]
+    return frozenset(
+        key_id for one in roles if one["name"] == "director" for key_id in one["keyids"]
+    )
 
 
 def read_payload(session: Session, role: str) -> bytes | None:

@@ -16,7 +16,11 @@ def read_recalls(session: Session) -> Recalls:
         role: row.data if (row := store.find_newest(session, role)) else b""
         for role in repository.RECALL_PATHS
     }
-    return Recalls(blocked=_names(files["revocations"]), stopped=_names(files["stops"]))
+    pardoned = _pardoned(session)
+    return Recalls(
+        blocked=_names(files["revocations"]) - pardoned["revocations"],
+        stopped=_names(files["stops"]) - pardoned["stops"],
+    )
 
 
 def read_view(session: Session, *, now_ms: int) -> TrustView:
@@ -41,6 +45,18 @@ def read_view(session: Session, *, now_ms: int) -> TrustView:
         epoch=store.read_epoch(session),
         fresh=fresh is not None and fresh.expires_ms > now_ms,
     )
+
+
+def _pardoned(session: Session) -> dict[str, frozenset[str]]:
+    targets = store.find_newest(session, "targets")
+    fields = {} if targets is None else _targets(targets.data).unrecognized_fields
+    paths: list[str] = fields.get(repository.UNREVOKE, [])
+    return {
+        role: frozenset(
+            path.rpartition("/")[2] for path in paths if path.startswith(f"{prefix}/")
+        )
+        for role, prefix in repository.RECALL_PREFIX.items()
+    }
 
 
 def _floor(session: Session, model: str) -> str | None:
