@@ -102,6 +102,12 @@ class Client:
         address = f"/api/v1/blobs/sha256/{digest}"
         _check(self._send("PUT", address, content=_chunks(path, advance), headers=headers))
 
+    def download(self, digest: str, path: Path) -> None:
+        """Write a blob to a file; whether it is that blob is for the caller to check."""
+        answer = self._send("GET", f"/blobs/sha256/{digest}")
+        _check(answer)
+        path.write_bytes(answer.content)
+
     def metadata(self, name: str) -> bytes | None:
         """Return a trust metadata file by its quoted name, None where there is none."""
         answer = self._send("GET", f"/tuf/metadata/{name}")

@@ -50,9 +50,8 @@ def encode(
     """Write the patch that turns OLD into NEW."""
     with _refusing(old, new, output), _mapped(old) as before, _mapped(new) as after:
         with _replacing(output) as out:
-            sides = _side_tensors(old, before), _side_tensors(new, after)
             chunks = delta.encode_chunks(
-                before, after, sides=sides if sides[0] and sides[1] else None
+                before, after, sides=_sides(old, before, new, after)
             )
             size = sum(out.write(chunk) for chunk in chunks)
         facts = {"bytes": size, "old_bytes": len(before), "new_bytes": len(after)}
@@ -61,6 +60,19 @@ def encode(
         print(json.dumps(facts | {"patch": str(output), "percent": round(share, 4)}))
     else:
         print(f"{output}: {size} bytes, {share:.2f} % of {new}")
+
+
+@app.command()
+def estimate(old: OldFile, new: NewFile, as_json: AsJson = False) -> None:
+    """Say about how much a device with OLD would download for NEW, without encoding it."""
+    with _refusing(old, new), _mapped(old) as before, _mapped(new) as after:
+        size = delta.estimate(before, after, sides=_sides(old, before, new, after))
+        facts = {"bytes": size, "old_bytes": len(before), "new_bytes": len(after)}
+    if as_json:
+        print(json.dumps(facts))
+    else:
+        share = 100 * size / max(facts["new_bytes"], 1)
+        print(f"about {size} bytes, {share:.1f} % of {new}")
 
 
 @app.command(name="apply")
@@ -133,6 +145,14 @@ def _mapped(path: Path) -> Iterator[memoryview]:
             return
         # not closed here: numpy may still look at it; it goes with its last view
         yield memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _sides(
+    old: Path, before: memoryview, new: Path, after: memoryview
+) -> SideTensors | None:
+    """Return where the tensors of two files of external data lie; None for other files."""
+    tensors = _side_tensors(old, before), _side_tensors(new, after)
+    return tensors if all(tensors) else None
 
 
 def _side_tensors(path: Path, data: memoryview) -> tuple[Tensor, ...]:

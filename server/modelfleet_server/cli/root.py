@@ -29,6 +29,7 @@ from modelfleet_server.cli import (
     rollback,
     rollouts,
     users,
+    variants,
 )
 from modelfleet_server.cli.exits import MEANING, Exit, ServerError, exit_of
 from modelfleet_server.cli.run import AS_IT_IS, subject
@@ -54,6 +55,7 @@ for part in (
     publication,
     approval,
     releases,
+    variants,
     devices,
     groups,
     rollouts,

@@ -66,7 +66,12 @@ class Screen:
         table = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
         for column in columns:
             right = column.endswith(">")
-            table.add_column(column.rstrip(">"), justify="right" if right else "left")
+            table.add_column(
+                column.rstrip(">"),
+                justify="right" if right else "left",
+                no_wrap=right,
+                overflow="fold",  # an id that is cut off cannot be copied
+            )
         for row in rows:
             table.add_row(*(plain(cell) for cell in row))
         console = _console()
