@@ -5,7 +5,7 @@ patched, not in the supervisor.
 """
 
 from .applying import apply
-from .encoding import encode, encode_chunks
+from .encoding import encode, encode_chunks, estimate
 from .errors import (
     BrokenPatchError,
     DeltaError,
@@ -15,6 +15,7 @@ from .errors import (
     WrongTargetError,
 )
 from .inspection import Inspection, Part, inspect
+from .planning import SideTensors
 from .tensors import Tensor, scan_side_files
 from .wire import WireError
 
@@ -23,6 +24,7 @@ __all__ = [
     "DeltaError",
     "Inspection",
     "Part",
+    "SideTensors",
     "Tensor",
     "UnknownPatchError",
     "WireError",
@@ -32,6 +34,7 @@ __all__ = [
     "apply",
     "encode",
     "encode_chunks",
+    "estimate",
     "inspect",
     "scan_side_files",
 ]

@@ -9,7 +9,7 @@ from .container import SYMBOLS, Header, Op, PatchSource, read_block, read_head
 from .elements import decode_elements
 from .errors import WrongBaseError, WrongResultError, WrongTargetError
 from .schedule import TEXT, Copy, Emit, Refill, list_old_text, plan_steps, width_of
-from .text import OldText, decode_text
+from .text import Text, decode_text
 
 CHUNK: Final = 1 << 20
 """Bytes read or written at once."""
@@ -107,7 +107,7 @@ class _Decoder:
         self, source: PatchSource, header: Header, ops: list[Op], read_old: ReadOld
     ) -> None:
         self._source, self._ops, self._read_old = source, ops, read_old
-        self._old_text = OldText(read_old, list_old_text(header, ops))
+        self._old_text = Text(read_old, list_old_text(header, ops))
         self._symbols: dict[int, SymbolStream] = {}
 
     def refill(self, refill: Refill) -> memoryview:

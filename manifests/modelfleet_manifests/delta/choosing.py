@@ -27,10 +27,17 @@ _CLEAR: Final = 0.6
 
 
 class Choice(NamedTuple):
-    """The op of a tensor, its gap and base to be set; `side` for methods of symbols."""
+    """The op of a tensor, its gap and base to be set.
+
+    Attributes:
+        op: What to do.
+        side: For methods of symbols.
+        cost: Bytes that it will take, judged by a sample.
+    """
 
     op: Op
     side: Side | None
+    cost: float
 
 
 def choose(new: memoryview, old: memoryview | None, tensor: Tensor) -> Choice:
@@ -44,6 +51,7 @@ def choose(new: memoryview, old: memoryview | None, tensor: Tensor) -> Choice:
     data = open_tensor(new, old, tensor)
     sample = take_sample(data)
     least, winner = float("inf"), None
+    share = data.new.size / sample.new.size / 8
     clear = _CLEAR * 8 * sample.new.nbytes
     width = data.new.itemsize
     if width <= 4 and sample.new.size >= MIN_SYMBOLS:  # noqa: PLR2004 - as symbols can be
@@ -56,16 +64,16 @@ def choose(new: memoryview, old: memoryview | None, tensor: Tensor) -> Choice:
     if winner is None or least > clear:
         cost, method = min(_plane_costs(sample), key=lambda pair: pair[0])
         if winner is None or cost < least:
-            return Choice(Op(method, width, 0, len(new), 0, b""), None)
-    return _settle(winner, data)
+            return Choice(Op(method, width, 0, len(new), 0, b""), None, cost * share)
+    return _settle(winner, data, least * share)
 
 
-def _settle(winner: Trial, data: Data) -> Choice:
+def _settle(winner: Trial, data: Data, cost: float) -> Choice:
     """Fit the whole tensor in the way that won on the sample."""
     whole = fit(winner.recipe, data, winner.axis)
     params = pack_groups(whole.groups)
     op = Op(whole.method, data.new.itemsize, 0, data.new.nbytes, 0, params)
-    return Choice(op, whole.side)
+    return Choice(op, whole.side, cost)
 
 
 def _plane_costs(sample: Data) -> Iterator[tuple[float, Method]]:

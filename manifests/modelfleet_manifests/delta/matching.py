@@ -22,11 +22,12 @@ def match_tensors(
     old_tensors: Sequence[Tensor],
     new_tensors: Sequence[Tensor],
 ) -> list[Pair]:
-    """Return one pair per new tensor, in their order.
+    """Return one pair per new tensor, in their order; two for one that grew or shrank.
 
     Tried in turn: same name and equal bytes; equal bytes under any name; same name, type
-    and shape; same name, type and length; same type and shape in file order. Names alone
-    prove nothing: a retrained export renames and reorders.
+    and shape; same name, type and length; same type and shape in file order; same name and
+    type with more or fewer rows. Names alone prove nothing: a retrained export renames and
+    reorders.
     """
     found: dict[int, Pair] = {}
     by_name = {tensor.name: tensor for tensor in old_tensors}
@@ -35,26 +36,69 @@ def match_tensors(
         if namesake is not None and _equal(old, new, namesake, tensor):
             found[number] = Pair(tensor, namesake, equal=True)
     _match_contents(old, new, old_tensors, new_tensors, found)
+    for rule in _RULES:
+        _match_rule(rule, old_tensors, new_tensors, found)
+    free = set(old_tensors) - {pair.old for pair in found.values()}
+    pairs: list[Pair] = []
+    for number, tensor in enumerate(new_tensors):
+        namesake = by_name.get(tensor.name)
+        if number in found:
+            pairs.append(found[number])
+        elif namesake in free and namesake is not None:
+            pairs += _split_grown(namesake, tensor)
+        else:
+            pairs.append(Pair(tensor, None, equal=False))
+    return pairs
+
+
+_RULES: tuple[Callable[[Tensor], Hashable], ...] = (
+    lambda tensor: (tensor.name, tensor.dtype, tensor.dims, tensor.length),
+    lambda tensor: (tensor.name, tensor.dtype, tensor.length),
+    lambda tensor: (tensor.dtype, tensor.dims, tensor.length),
+)
+
+
+def _match_rule(
+    rule: Callable[[Tensor], Hashable],
+    old_tensors: Sequence[Tensor],
+    new_tensors: Sequence[Tensor],
+    found: dict[int, Pair],
+) -> None:
+    """Pair what is left on both sides and the rule takes for the same, in file order."""
     used = {pair.old for pair in found.values()}
-    rules: list[Callable[[Tensor], Hashable]] = [
-        lambda tensor: (tensor.name, tensor.dtype, tensor.dims, tensor.length),
-        lambda tensor: (tensor.name, tensor.dtype, tensor.length),
-        lambda tensor: (tensor.dtype, tensor.dims, tensor.length),
+    waiting: dict[Hashable, deque[Tensor]] = defaultdict(deque)
+    for tensor in old_tensors:
+        if tensor not in used:
+            waiting[rule(tensor)].append(tensor)
+    for number, tensor in enumerate(new_tensors):
+        if number not in found and (queue := waiting.get(rule(tensor))):
+            found[number] = Pair(tensor, queue.popleft(), equal=False)
+
+
+def _split_grown(base: Tensor, tensor: Tensor) -> list[Pair]:
+    """Return a pair of the rows that both have, and one of those that are new."""
+    rows = min(base.shape[0], tensor.shape[0])
+    fits = base.dtype == tensor.dtype and base.shape[1:] == tensor.shape[1:]
+    if not fits or len(tensor.shape) == 1 or rows == base.shape[0] == tensor.shape[0]:
+        return [Pair(tensor, None, equal=False)]
+    cut = tensor.length // tensor.shape[0] * rows
+    dims = (rows, *tensor.shape[1:])
+    pairs = [
+        Pair(
+            tensor._replace(dims=dims, length=cut),
+            base._replace(dims=dims, length=cut),
+            equal=False,
+        )
     ]
-    for rule in rules:
-        waiting: dict[Hashable, deque[Tensor]] = defaultdict(deque)
-        for tensor in old_tensors:
-            if tensor not in used:
-                waiting[rule(tensor)].append(tensor)
-        for number, tensor in enumerate(new_tensors):
-            if number not in found and (queue := waiting.get(rule(tensor))):
-                base = queue.popleft()
-                used.add(base)
-                found[number] = Pair(tensor, base, equal=False)
-    return [
-        found.get(number, Pair(tensor, None, equal=False))
-        for number, tensor in enumerate(new_tensors)
-    ]
+    if rest := tensor.shape[0] - rows:
+        added = (rest, *tensor.shape[1:])
+        start, length = tensor.offset + cut, tensor.length - cut
+        pairs.append(
+            Pair(
+                tensor._replace(dims=added, offset=start, length=length), None, equal=False
+            )
+        )
+    return pairs
 
 
 def _match_contents(

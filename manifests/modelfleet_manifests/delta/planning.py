@@ -21,10 +21,17 @@ SideTensors = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 
 
 class Plan(NamedTuple):
-    """The op table, and what methods of symbols need per op, by its number."""
+    """How to make the new file.
+
+    Attributes:
+        ops: The op table.
+        sides: What methods of symbols need per op, by its number.
+        cost: Bytes that the blocks of elements will take, judged by samples.
+    """
 
     ops: list[Op]
     sides: dict[int, Side]
+    cost: float
 
 
 class _Row(NamedTuple):
@@ -48,7 +55,7 @@ def plan_ops(old: memoryview, new: memoryview, sides: SideTensors | None = None)
         old_tensors = fit_tensors(old_tensors, len(old))
         new_tensors = fit_tensors(new_tensors, len(new))
     except WireError:
-        return Plan(_plan_general(old, new), {})
+        return Plan(_plan_general(old, new), {}, 0.0)
     pairs = match_tensors(old, new, old_tensors, new_tensors)
     rows = [row for pair in pairs if (row := _plan_tensor(old, new, pair)) is not None]
     plan = _merge_copies(old, new, _keep_largest(rows))
@@ -60,7 +67,7 @@ def _plan_tensor(old: memoryview, new: memoryview, pair: Pair) -> _Row | None:
     tensor, base = pair.new, pair.old
     if base is not None and pair.equal:
         copy = Op(Method.COPY, 1, 0, tensor.length, base.offset, b"")
-        return _Row(tensor, Choice(copy, None))
+        return _Row(tensor, Choice(copy, None, 0.0))
     if base is None and tensor.length < MIN_FRESH_BYTES:
         return None
     before = None if base is None else old[base.offset : base.offset + base.length]
@@ -84,7 +91,7 @@ def _merge_copies(old: memoryview, new: memoryview, rows: Sequence[_Row]) -> Pla
     ops: list[Op] = []
     sides: dict[int, Side] = {}
     end = 0
-    for tensor, (plain, side) in rows:
+    for tensor, (plain, side, _) in rows:
         op = plain._replace(gap=tensor.offset - end)
         text = new[end : tensor.offset]
         last_end = ops[-1].base + ops[-1].length if ops else 0
@@ -100,7 +107,7 @@ def _merge_copies(old: memoryview, new: memoryview, rows: Sequence[_Row]) -> Pla
         last = ops[-1]
         if old[last.base + last.length :] == new[end:]:
             ops[-1] = last._replace(length=last.length + len(new) - end)
-    return Plan(ops, sides)
+    return Plan(ops, sides, sum(row.choice.cost for row in rows))
 
 
 def _hide_rest(tensors: Sequence[Tensor], ops: Sequence[Op]) -> list[Op]:

@@ -105,6 +105,19 @@ def list_old_text(header: Header, ops: Iterable[Op]) -> list[tuple[int, int]]:
     return gaps
 
 
+def list_new_text(header: Header, ops: Iterable[Op]) -> list[tuple[int, int]]:
+    """Return (offset, length) of the text of the new file, in order."""
+    gaps: list[tuple[int, int]] = []
+    at = 0
+    for op in ops:
+        if op.gap:
+            gaps.append((at, op.gap))
+        at += op.gap + op.made
+    if at < header.new_size:
+        gaps.append((at, header.new_size - at))
+    return gaps
+
+
 def _cut_text(text: int) -> Iterator[Refill]:
     while text:
         size = min(text, TEXT_BLOCK)

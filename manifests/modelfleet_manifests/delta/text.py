@@ -19,17 +19,17 @@ RAW, ZSTD = 0, 1
 ReadOld = Callable[[int, int], bytes | memoryview]
 
 
-class OldText:
-    """The old text, read on demand."""
+class Text:
+    """The text of a file, read on demand."""
 
     def __init__(self, read_old: ReadOld, gaps: Sequence[tuple[int, int]]) -> None:
-        """Take the ranges of the old file that are text, in order."""
+        """Take the ranges of the file that are text, in order."""
         self._read = read_old
         self._gaps = gaps
         self.size = sum(length for _, length in gaps)
 
     def window(self, start: int, length: int) -> bytes:
-        """Return old text from `start`; less than `length` bytes at its end only."""
+        """Return text from `start`; less than `length` bytes at its end only."""
         parts: list[bytes | memoryview] = []
         for offset, size in self._gaps:
             if start >= size:
@@ -43,7 +43,7 @@ class OldText:
         return b"".join(parts)
 
 
-def encode_text(data: bytes, old: OldText, starts: Sequence[int], *, level: int) -> bytes:
+def encode_text(data: bytes, old: Text, starts: Sequence[int], *, level: int) -> bytes:
     """Return the payload of a block.
 
     Args:
@@ -62,7 +62,7 @@ def encode_text(data: bytes, old: OldText, starts: Sequence[int], *, level: int)
     return bytes([ZSTD]) + b"".join(map(write_varint, numbers)) + frame
 
 
-def decode_text(payload: bytes, size: int, old: OldText) -> bytes:
+def decode_text(payload: bytes, size: int, old: Text) -> bytes:
     """Return the `size` bytes of a block.
 
     Raises:

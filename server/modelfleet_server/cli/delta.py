@@ -20,6 +20,7 @@ from modelfleet_manifests import delta
 from modelfleet_manifests.delta import (
     DeltaError,
     Inspection,
+    SideTensors,
     Tensor,
     WireError,
     WrongBaseError,

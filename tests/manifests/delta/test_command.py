@@ -41,6 +41,15 @@ def test_encode_apply_and_inspect(pair: tuple[Path, Path], tmp_path: Path) -> No
     assert "cost most" in run("inspect", patch)[1]
 
 
+def test_an_estimate_is_near_the_patch(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    old, new = pair
+    patch = tmp_path / "p.delta"
+    run("encode", old, new, "-o", patch)
+    code, output = run("estimate", old, new, "--json")
+    assert code == 0
+    assert json.loads(output)["bytes"] == pytest.approx(patch.stat().st_size, rel=0.1)
+
+
 def test_external_data_is_patched_by_tensors_where_a_model_beside_it_names_it(
     tmp_path: Path,
 ) -> None:

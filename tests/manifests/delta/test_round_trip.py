@@ -114,3 +114,13 @@ def test_general_files_may_move_their_parts_about() -> None:
     parts = [np.random.default_rng(seed).bytes(1_500_000) for seed in range(4)]
     old, new = b"".join(parts), parts[3] + parts[1] + b"new" + parts[0] + parts[2]
     assert len(round_trip(old, new)) < 100_000
+
+
+@pytest.mark.parametrize(("before", "after"), [(400, 440), (440, 400)])
+def test_a_tensor_that_grew_or_shrank_pays_for_its_new_rows(
+    before: int, after: int
+) -> None:
+    weights = make_weights(1, shape=(440, 300))
+    new = make_model({"w": weights[:after].copy()})
+    patch = round_trip(make_model({"w": weights[:before].copy()}), new)
+    assert len(patch) < 2000 + max(0, after - before) * 1200
