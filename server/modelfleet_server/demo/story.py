@@ -118,10 +118,10 @@ def request_row(one: DeviceFigures) -> tuple[str, ...]:
 
 def gate_row(one: GateFigures) -> tuple[str, str]:
     """Return what a gate said, with its numbers."""
+    change = f"{points(one.drop)} points ({points(one.high)} to {points(one.low)})"
     return (
         f"gate after the canaries of {one.version}",
-        f"{one.outcome}: accuracy {points(one.drop)} points "
-        f"({points(one.low)} to {points(one.high)}), {one.samples} answers",
+        f"{one.outcome}: accuracy {change}, {one.samples} answers",
     )
 
 

@@ -27,7 +27,7 @@ def test_a_gate_shows_drop_interval_and_sample() -> None:
     figures = GateFigures("1.2.0", "breach", 0.3072, 0.2467, 0.3676, 415, 3)
     what, said = gate_row(figures)
     assert what.endswith("of 1.2.0")
-    assert said == "breach: accuracy -30.7 points (-24.7 to -36.8), 415 answers"
+    assert said == "breach: accuracy -30.7 points (-36.8 to -24.7), 415 answers"
 
 
 def test_the_document_has_totals_over_all_devices() -> None:
