@@ -5,6 +5,9 @@
 | `director`   | signs assignments and deployments, once each; renews them            |
 | `ledger`     | what it signed: in force, and all before                             |
 | `ceremony`   | begins a fleet                                                       |
+| `gathering`  | a ceremony of several people, from hand to hand                      |
+| `keyplan`    | who signs what from now on; pure                                     |
+| `rekeying`   | proposes other keys, and the end of a recall                         |
 | `online`     | the keys beside the server: snapshot, timestamp, director            |
 | `approver`   | the approvers' encrypted key file; never read by the server          |
 | `repository` | composes the next metadata of the roles; pure                        |

@@ -25,6 +25,8 @@ from modelfleet_server.trust.secretfile import read_secret, write_secret
 FORMAT = "modelfleet-approver-keys-0"
 ROLES = ("root", "targets", "namespaces", "revocations", "stops")
 MIN_PASSPHRASE = 8
+UNBOUND = "0" * 64
+"""The fleet in a key file that was made before its fleet began."""
 MAX_MEMORY = 1 << 30
 MAX_PASSES = 20
 
@@ -105,6 +107,27 @@ def write_approver(
         "box": base64.b64encode(bytes(box)).decode(),
     }
     write_secret(path, json.dumps(outer, indent=1).encode() + b"\n")
+
+
+def bind_approver(
+    path: Path, keys: ApproverKeys, passphrase: str, cost: Cost | None = None
+) -> None:
+    """Write a key file that was not bound to a fleet again, now bound to one.
+
+    The new file is whole beside the old one before it takes its place.
+
+    Raises:
+        InvalidError: The file belongs to a fleet already, or has other keys.
+    """
+    said = read_public(path)
+    if said.fleet not in {UNBOUND, keys.fleet} or said.keys != {
+        role: key.public for role, key in keys.by_role.items()
+    }:
+        raise InvalidError(f"{path} belongs to another fleet or person", path=str(path))
+    draft = path.with_name(f".{path.name}.bound")
+    draft.unlink(missing_ok=True)
+    write_approver(draft, keys, passphrase, cost)
+    draft.replace(path)
 
 
 def read_public(path: Path) -> PublicPart:

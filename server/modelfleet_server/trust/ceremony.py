@@ -81,7 +81,7 @@ def init_solo(
         InvalidError: The passphrase is too short.
     """
     check_passphrase(passphrase)
-    _check_new(session, online_path, approver_path)
+    check_new(session, online_path, approver_path)
     offline, online = ApproverKeys.generate(), OnlineKeys.generate()
     files = _make_files(offline, online, now_ms)
     fleet = sha256(files["root"])
@@ -105,7 +105,13 @@ def fleet_id(session: Session) -> str | None:
     return None if root is None else root.digest
 
 
-def _check_new(session: Session, *paths: Path) -> None:
+def check_new(session: Session, *paths: Path) -> None:
+    """Return if a fleet can begin here, and none of its key files is there.
+
+    Raises:
+        FleetExistsError: There is a fleet already.
+        ConflictError: One of the files exists.
+    """
     fleet = fleet_id(session)
     if fleet is not None:
         raise FleetExistsError(
