@@ -67,7 +67,7 @@ def cases() -> list[Case]:
     }
     moved = {name: fine_tune(value, 7) for name, value in tensors.items()}
     moved["u"] = (codes * 0.9 + 12).astype("uint8")
-    moved["n"] = make_weights(6, shape=(60, 20))
+    moved["n"] = make_weights(6, shape=(90, 60))
     pairs = [
         (make_model(tensors), make_model(moved)),
         (generator.bytes(4000), generator.bytes(4000)),
