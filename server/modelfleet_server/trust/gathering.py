@@ -121,11 +121,10 @@ def close(held: Gathering, now_ms: int) -> Gathering:
     missing = {name for group in held.groups for name in group} - held.people.keys()
     short = [role for role in ROLES if held.thresholds[role] > len(held.people)]
     if missing or short or not all(held.groups):
+        who = f"{min(missing)} of a group has not joined" if missing else ""
+        few = f"{len(held.people)} people cannot sign {short[0] if short else 'a group'}"
         raise InvalidError(
-            f"{sorted(missing)[0]} of a group has not joined"
-            if missing
-            else f"{len(held.people)} people cannot sign {short[0] if short else 'a group'}",
-            "Let more people join, or begin with lower thresholds.",
+            who or few, "Let more people join, or begin with lower thresholds."
         )
     keys = {role: _key_set(held, role) for role in ROLES}
     served = {role: KeySet((PublicKey(key),)) for role, key in held.online.items()}
@@ -152,6 +151,9 @@ def describe(held: Gathering) -> list[str]:
     for name, keys in sorted(held.people.items()):
         prints = " ".join(PublicKey(keys[role]).fingerprint[:16] for role in ROLES)
         lines.append(f"{name}: {prints}")
+    if held.is_closed:
+        root = repository.parse_signed(held.payloads["root"].encode())
+        lines.append(f"The root is valid until {root.expires:%Y-%m-%d}.")
     return lines
 
 

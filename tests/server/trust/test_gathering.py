@@ -8,6 +8,7 @@ from sqlmodel import Session
 from tests.support.fleet import CHEAP, NOW, PASSPHRASE, fetcher
 
 from modelfleet_manifests.digests import sha256
+from modelfleet_manifests.keys import PublicKey
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.errors import ConflictError, ForbiddenError, InvalidError
 from modelfleet_server.trust import approving, gathering, store
@@ -37,7 +38,7 @@ def online() -> OnlineKeys:
     return OnlineKeys.generate()
 
 
-def public(keys: ApproverKeys) -> dict[str, gathering.PublicKey]:
+def public(keys: ApproverKeys) -> dict[str, PublicKey]:
     return {role: key.public for role, key in keys.by_role.items()}
 
 
@@ -96,6 +97,7 @@ def test_everybody_is_told_who_signs_and_with_which_keys(
 ) -> None:
     words = "\n".join(gathering.describe(closed))
     assert "root: 2 of 3 people sign." in words
+    assert "The root is valid until 2028-" in words
     assert "One of ann, ben must sign a release." in words
     for one in keys.values():
         assert one.by_role["root"].public.fingerprint[:16] in words
@@ -159,8 +161,8 @@ def test_one_key_counts_for_one_person(
         gathering.join(held, "ben", public(keys["ann"]))
     with pytest.raises(ConflictError):
         gathering.join(held, "ann", public(keys["ben"]))
+    late = ApproverKeys(UNBOUND, ApproverKeys.generate())
     with pytest.raises(ConflictError):
-        late = ApproverKeys(UNBOUND, ApproverKeys.generate())
         gathering.join(closed, "late", public(late))
 
 
