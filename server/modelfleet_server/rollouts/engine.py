@@ -14,14 +14,15 @@ from sqlmodel import Session, col, select
 
 from modelfleet_manifests.admission import admits
 from modelfleet_server.devices.groups import members_of
-from modelfleet_server.devices.tables import Device, SlotState
+from modelfleet_server.devices.tables import Device, Group, SlotState
 from modelfleet_server.kit.access import system
 from modelfleet_server.kit.clock import now_ms as read_clock
 from modelfleet_server.kit.db import Database
+from modelfleet_server.kit.errors import AppError
 from modelfleet_server.kit.ids import new_id
 from modelfleet_server.rollouts import service
 from modelfleet_server.rollouts.deployments import steps_of
-from modelfleet_server.rollouts.domain import Event, State
+from modelfleet_server.rollouts.domain import ACTIVE, Event, State, after
 from modelfleet_server.rollouts.gate import (
     Evidence,
     Gate,
@@ -96,12 +97,30 @@ class RolloutEngine:
             running = session.exec(
                 select(Rollout.id).where(Rollout.state == State.RUNNING)
             ).all()
-        for rollout_id in running:
+            orphans = session.exec(
+                select(Rollout.id).where(
+                    col(Rollout.state).in_(ACTIVE),
+                    col(Rollout.group_id).not_in(select(Group.id)),
+                )
+            ).all()
+        for rollout_id in orphans:
             with self._database.write() as session:
-                rollout = self._lease(session, rollout_id)
-                if rollout is not None:
-                    advance(session, self._director, rollout, now_ms=self._clock())
+                end_orphan(session, rollout_id, now_ms=self._clock())
+        for rollout_id in sorted(set(running) - set(orphans)):
+            try:
+                self._tick_one(rollout_id)
+            except AppError:
+                # one that cannot go on must not keep the others waiting
+                log.exception(
+                    "rollout %s cannot go on; the next tick tries again", rollout_id
+                )
         return len(running)
+
+    def _tick_one(self, rollout_id: str) -> None:
+        with self._database.write() as session:
+            rollout = self._lease(session, rollout_id)
+            if rollout is not None:
+                advance(session, self._director, rollout, now_ms=self._clock())
 
     def _lease(self, session: Session, rollout_id: str) -> Rollout | None:
         now = self._clock()
@@ -113,6 +132,17 @@ class RolloutEngine:
         rollout.lease_owner, rollout.lease_until_ms = self._owner, now + LEASE_MS
         session.add(rollout)
         return rollout
+
+
+def end_orphan(session: Session, rollout_id: str, *, now_ms: int) -> None:
+    """End a rollout whose group was deleted: nobody listens to its document any more."""
+    rollout = session.get(Rollout, rollout_id)
+    if rollout is None or rollout.state not in ACTIVE:
+        return
+    rollout.state = after(rollout.state, Event.REPLACE)
+    rollout.reason, rollout.changed_ms = "its group was deleted", now_ms
+    session.add(rollout)
+    service.note(session, rollout, ACTOR, "rollout.ended", now_ms)
 
 
 def advance(session: Session, director: Director, rollout: Rollout, *, now_ms: int) -> None:

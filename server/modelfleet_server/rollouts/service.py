@@ -112,7 +112,7 @@ def start(
         ConflictError: Another rollout holds the slot, or a release below could not be
             returned to.
     """
-    group = find_group(session, rollout.group_name)
+    group = group_of(session, rollout)
     _check_free(session, group, rollout.slot)
     rollout.state = after(rollout.state, Event.START)
     # Drawn now, when the enrolment ids are fixed: nobody could choose a low bucket.
@@ -149,7 +149,7 @@ def move(  # noqa: PLR0913 who, what and when
         Event.UNDO: lambda steps: stack.undo(steps, step),
     }
     if event in changes:
-        group = find_group(session, rollout.group_name)
+        group = group_of(session, rollout)
         edit(session, director, group, rollout.slot, changes[event], now_ms)
     rollout.state, rollout.changed_ms = state, now_ms
     rollout.reason = reason or rollout.reason
@@ -164,7 +164,7 @@ def send_wave(
     session: Session, director: Director, rollout: Rollout, number: int, *, now_ms: int
 ) -> None:
     """Publish one wave: one new version of the group's document, whatever its size."""
-    group = find_group(session, rollout.group_name)
+    group = group_of(session, rollout)
     release = releases_by_id(session, [rollout.release])[rollout.release]
     made = plan(session, group, rollout.slot, release, [])
     wave = parse_wave(json.loads(rollout.waves_json)[number])
@@ -221,6 +221,22 @@ def find_rollout(session: Session, rollout_id: str) -> Rollout:
             rollout=rollout_id,
         )  # fmt: skip
     return rows[0]
+
+
+def group_of(session: Session, rollout: Rollout) -> Group:
+    """Return the group of a rollout; never another one that took its name.
+
+    Raises:
+        NotFoundError: It was deleted.
+    """
+    group = session.get(Group, rollout.group_id)
+    if group is None:
+        raise NotFoundError(
+            f"group {rollout.group_name!r} of rollout {rollout.id[:8]} was deleted",
+            "Its devices keep what they run. Start a new rollout for another group.",
+            rollout=rollout.id,
+        )
+    return group
 
 
 def gate_of(rollout: Rollout) -> Gate | None:

@@ -12,6 +12,7 @@ class Rollout(SQLModel, table=True):
     """A process that widens one step of one slot of one group.
 
     Attributes:
+        group_id: Of a group that may be gone: a rollout is history, and ids never return.
         step: Id of its step in the group's deployment.
         salt: Of its admission, drawn at the start.
         wave: Number of the wave that is out, -1 before the start.
@@ -25,7 +26,7 @@ class Rollout(SQLModel, table=True):
     __tablename__ = "rollout"
 
     id: str = Field(primary_key=True, max_length=32)
-    group_id: str = Field(max_length=32, foreign_key="device_group.id", index=True)
+    group_id: str = Field(max_length=32, index=True)
     group_name: str = Field(max_length=63)
     slot: str = Field(max_length=63)
     release: str = Field(max_length=64)

@@ -654,10 +654,6 @@ def upgrade() -> None:
             sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
             nullable=False,
         ),
-        sa.ForeignKeyConstraint(
-            ["group_id"],
-            ["device_group.id"],
-        ),
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("rollout", schema=None) as batch_op:
