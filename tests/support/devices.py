@@ -115,6 +115,7 @@ class SimDevice:
     failure: str = "E_SELF_TEST: output y differs by 0.41"
     slots: dict[str, SimSlot] = field(default_factory=dict)
     documents: Documents = field(default_factory=Documents)
+    view: TrustView = field(default_factory=TrustView)
     held: dict[str, Held] = field(default_factory=dict)
     seq: int = 0
     prev: str = FIRST
@@ -153,7 +154,9 @@ class SimDevice:
     # what arrives
 
     def hear(self) -> Documents:
-        """Take in the newest documents for this device; return what it holds."""
+        """Take in the newest metadata and documents; return what it holds of these."""
+        with self.server.database.read() as session:
+            self.view = read_view(session, now_ms=self.clock())
         self.held = {}
         assignment = self._take(device_topic(self.id, "assignment"))
         deployments: dict[str, Deployment | NotUnderstood] = {}
@@ -191,7 +194,7 @@ class SimDevice:
         return resolve(
             self.facts,
             self.documents,
-            self._view(),
+            self.view,
             {name: slot.local for name, slot in self.slots.items()},
             self.clock(),
         )
@@ -240,7 +243,7 @@ class SimDevice:
             nonce=self._nonce(),
             documents=self.held,
             slots=said,
-            metadata=Metadata(**msgspec.to_builtins(self._view().seen)),
+            metadata=Metadata(**msgspec.to_builtins(self.view.seen)),
             facts=write_facts(self.facts),
             errors=[],
         )
@@ -327,10 +330,6 @@ class SimDevice:
         finally:
             self.peer.leave()
             self.peer = None
-
-    def _view(self) -> TrustView:
-        with self.server.database.read() as session:
-            return read_view(session, now_ms=self.clock())
 
     def _nonce(self) -> str:
         held = self.documents.assignment
