@@ -149,8 +149,10 @@ def _newest(session: Session, group: str, states: list[State], limit: int) -> li
     statement = select(Rollout).where(col(Rollout.state).in_(states))
     if group:
         statement = statement.where(Rollout.group_name == group)
-    newest = [col(Rollout.created_ms).desc(), col(Rollout.id).desc()]
-    return list(session.exec(statement.order_by(*newest).limit(limit)))
+    newest_first = statement.order_by(
+        col(Rollout.created_ms).desc(), col(Rollout.id).desc()
+    )
+    return list(session.exec(newest_first.limit(limit)))
 
 
 def _back_to(session: Session, rollout: Rollout) -> str | None:
