@@ -92,9 +92,11 @@ def test_every_kind_of_device_ran_its_variant_and_fetched_a_delta(
             assert one["variant"] == "jetson-orin-trt-fp16"
         if name.startswith("arm64"):
             assert one["variant"] == "arm64-dotprod-int8"
-        assert one["declared"] == (not name.startswith("this-machine"))
-        assert one["method"] == "delta"
-        assert one["update_bytes"] < one["zstd_bytes"] <= one["full_bytes"]
+        assert one["declared"] == (not name.startswith("local"))
+        assert 0 < one["update_bytes"] <= one["full_bytes"]
+        if one["declared"]:  # where int8 measures faster here, local devices may change
+            assert one["method"] == "delta"
+            assert one["update_bytes"] < one["zstd_bytes"] < one["full_bytes"]
 
 
 def test_the_gate_let_the_good_update_pass_and_stopped_the_bad_one(

@@ -64,7 +64,7 @@ def _parts(board: str, declared: Mapping[str, object] | None) -> list[Part]:
     ]
 
 
-CAST = (*_parts("this-machine", None), *_parts("arm64", ARM64), *_parts("jetson", JETSON))
+CAST = (*_parts("local", None), *_parts("arm64", ARM64), *_parts("jetson", JETSON))
 
 
 @dataclass

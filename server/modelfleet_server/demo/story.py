@@ -87,10 +87,10 @@ def _tell(measured: Measured, say: Say) -> None:
     say(Table("What the update to 1.1.0 cost", BYTES, [bytes_row(one) for one in devices]))
     say(Table("What applications saw", REQUESTS, [request_row(one) for one in devices]))
     rows = [
-        ("requests, from the first release on", f"{measured.requests}"),
-        ("of these failed", f"{measured.failed_requests}"),
+        ("requests in all", f"{measured.requests}"),
+        ("requests that failed", f"{measured.failed_requests}"),
         *(gate_row(one) for one in measured.gates),
-        ("altered file: found and reported", seconds(measured.found_s)),
+        ("altered file: found", seconds(measured.found_s)),
         ("altered file: repaired", seconds(measured.repaired_s)),
         ("rollback of the whole fleet", seconds(measured.rollback_s)),
         ("all seven steps", seconds(measured.seconds)),
@@ -120,8 +120,8 @@ def gate_row(one: GateFigures) -> tuple[str, str]:
     """Return what a gate said, with its numbers."""
     change = f"{points(one.drop)} points ({points(one.high)} to {points(one.low)})"
     return (
-        f"gate after the canaries of {one.version}",
-        f"{one.outcome}: accuracy {change}, {one.samples} answers",
+        f"gate on {one.version}",
+        f"{one.outcome}: accuracy {change}, n={one.samples}",
     )
 
 
@@ -133,7 +133,7 @@ def _stay_open(play: Play) -> None:
             time.sleep(1)
             play.stage.check()
     except KeyboardInterrupt:
-        return
+        play.did("Everything is being ended.")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from modelfleet_server.demo.story import DECLARED, bytes_row, gate_row, request_
 from modelfleet_server.demo.telling import kilobytes, points, seconds
 
 HERE = DeviceFigures(
-    "this-machine-north", "x86-vnni", declared=False, variant="x86-vnni-fp32",
+    "local-north", "x86-vnni", declared=False, variant="x86-vnni-fp32",
     full_bytes=327_692, zstd_bytes=303_080, update_bytes=167_493, method="delta",
     requests=900, p50_ms=2.31, p99_ms=18.2,
 )  # fmt: skip
@@ -27,14 +27,14 @@ def test_a_gate_shows_drop_interval_and_sample() -> None:
     figures = GateFigures("1.2.0", "breach", 0.3072, 0.2467, 0.3676, 415, 3)
     what, said = gate_row(figures)
     assert what.endswith("of 1.2.0")
-    assert said == "breach: accuracy -30.7 points (-36.8 to -24.7), 415 answers"
+    assert said == "breach: accuracy -30.7 points (-36.8 to -24.7), n=415"
 
 
 def test_the_document_has_totals_over_all_devices() -> None:
     document = Measured(devices=[HERE, HERE]).document
     assert document["update_bytes"] == 2 * 167_493
     assert document["zstd_bytes"] == 2 * 303_080
-    assert document["devices"][0]["device"] == "this-machine-north"
+    assert document["devices"][0]["device"] == "local-north"
 
 
 def test_units_are_said_with_their_figures() -> None:
