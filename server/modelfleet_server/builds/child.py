@@ -22,6 +22,7 @@ from modelfleet_server.builds.domain import (
     Job,
     Limits,
     Order,
+    PlainJob,
     Progress,
     VerifyJob,
 )
@@ -58,6 +59,11 @@ def work(job: Job, say: Say) -> Answer:
 
         packed = None if job.packed is None else Path(job.packed)
         return Answer(facts=inspect(Path(job.model), packed))
+    if isinstance(job, PlainJob):
+        from modelfleet_server.builds.plain import try_out  # noqa: PLC0415 limits first
+
+        try_out(Path(job.model), job.schema)
+        return Answer(ran=True)
     if isinstance(job, VerifyJob):
         from modelfleet_server.builds.verifying import verify  # noqa: PLC0415 limits first
 

@@ -25,16 +25,23 @@ from modelfleet_server.builds.domain import (
     Limits,
     ModelFacts,
     Order,
+    PlainJob,
     Progress,
     Verdict,
     VerifyJob,
 )
-from modelfleet_server.builds.errors import ChildError, from_answer
+from modelfleet_server.builds.errors import ChildError, ModelRunError, from_answer
 
 LOOK_EVERY_S = 0.2
 MAX_OUTPUT = 1 << 20
 STDERR_KEPT = 4096
 INSPECT_LIMITS = Limits(cpu_s=60, wall_s=120.0)
+DOOR_S, PLAIN_S = 25.0, 30.0
+"""How long each half of `check` may take: reading the file, and running it."""
+SIMPLIFY = (
+    "A model that cannot be loaded and run in half a minute, in a few times its own size, "
+    "is not let in: simplify it."
+)
 _MIB = 1 << 20
 _HINT = "Publish a smaller model, or give builds more room in the settings."
 
@@ -87,6 +94,43 @@ def inspect(
     if answer.facts is None:
         raise ChildError("the check of the model ended without an answer", _HINT)
     return answer.facts
+
+
+def check(model: Path, *, packed: Path | None = None) -> ModelFacts:
+    """Return the facts of a model that may be published: the whole door, and a first run.
+
+    Ends within a minute whatever the file, in memory of a few times the model's size.
+
+    Args:
+        model: The file, with external data beside it.
+        packed: Where to write one file with external data in it, as `inspect` does.
+
+    Raises:
+        ModelError: It is refused; says why and what to do.
+    """
+    try:
+        size = model.stat().st_size if model.is_file() else 0
+        with tempfile.TemporaryDirectory(prefix="modelfleet-check-") as folder:
+            target = packed or Path(folder) / "packed.onnx"
+            facts = inspect(model, packed=target, limits=_check_limits(size, DOOR_S))
+            size += sum((model.parent / name).stat().st_size for name in facts.external)
+            job = PlainJob(model=str(model.absolute()), schema=facts.schema)
+            answer = run_child(job, _check_limits(size, PLAIN_S), Path(folder), Ask())
+    except ChildError as error:
+        raise ModelRunError(f"{model.name} is refused: {error.what}", SIMPLIFY) from None
+    if not answer.ran:
+        raise ModelRunError(f"{model.name} ended its check without an answer", SIMPLIFY)
+    return facts
+
+
+def _check_limits(length: int, wall_s: float) -> Limits:
+    megabytes = length // _MIB + 1
+    return Limits(
+        memory_mb=1024 + 4 * megabytes,
+        cpu_s=int(wall_s),
+        wall_s=wall_s,
+        file_mb=64 + 4 * megabytes,
+    )
 
 
 def build(job: BuildJob, limits: Limits, folder: Path, ask: Ask) -> Built:
@@ -255,16 +299,16 @@ def _tail(complaints: IO[bytes]) -> str:
 def _death(code: int, over: str, limits: Limits, said: str) -> ChildError:
     """Return why a child ended without an answer."""
     if over:
-        why = f"the build process {over}"
+        why = f"the process {over}"
     elif code == -signal.SIGXCPU:
-        why = f"the build process used more than {limits.cpu_s} s of CPU time"
+        why = f"the process used more than {limits.cpu_s} s of CPU time"
     elif code == -signal.SIGXFSZ:
-        why = f"the build process wrote a file of more than {limits.file_mb} MiB"
+        why = f"the process wrote a file of more than {limits.file_mb} MiB"
     elif code < 0:
         name = signal.Signals(-code).name
-        why = f"the build process was ended by {name}"
+        why = f"the process was ended by {name}"
         if code == -signal.SIGKILL:
             why += ", probably because the machine ran out of memory"
     else:
-        why = f"the build process ended with exit code {code}"
+        why = f"the process ended with exit code {code}"
     return ChildError(f"{why}; it last said: {said}" if said else why, _HINT)

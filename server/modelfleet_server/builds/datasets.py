@@ -16,7 +16,7 @@ MAX_BYTES = 1 << 30
 """Bytes of all arrays together, uncompressed."""
 Arrays = dict[str, NDArray[Any]]
 
-_NUMPY = {
+NUMPY = {
     "BOOL": "bool",
     "FP16": "float16",
     "FP32": "float32",
@@ -27,6 +27,7 @@ _NUMPY = {
         for n in (8, 16, 32, 64)
     },
 }
+"""Types of arrays by the words of the Open Inference Protocol."""
 
 
 class Dataset(NamedTuple):
@@ -105,7 +106,7 @@ def _fitting(arrays: Arrays, tensor: Tensor, what: str) -> NDArray[Any]:
             f"{what} has no array {tensor.name!r}; it has {sorted(arrays)}",
             "Name the arrays as the model names its inputs.",
         )
-    wanted = np.dtype(_NUMPY[tensor.datatype]) if tensor.datatype in _NUMPY else None
+    wanted = np.dtype(NUMPY[tensor.datatype]) if tensor.datatype in NUMPY else None
     fits = 0 < array.ndim == len(tensor.shape) and all(
         size in (-1, there)
         for size, there in zip(tensor.shape[1:], array.shape[1:], strict=True)

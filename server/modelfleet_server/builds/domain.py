@@ -175,10 +175,22 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InspectJob(msgspec.Struct, frozen=True, kw_only=True, tag="inspect"):
-    """Check a model file; with `packed`, write it there with its external data in it."""
+    """Check a model file.
+
+    Attributes:
+        model: Path of the file.
+        packed: Where to write it with its external data in it, if it has any.
+    """
 
     model: str
     packed: str | None = None
+
+
+class PlainJob(msgspec.Struct, frozen=True, kw_only=True, tag="plain"):
+    """Load a model that passed the static checks, and run it on plain inputs."""
+
+    model: str
+    schema: Schema
 
 
 class BuildJob(msgspec.Struct, frozen=True, kw_only=True, tag="build"):
@@ -241,7 +253,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     differences: list[str] = []
 
 
-Job = InspectJob | BuildJob | VerifyJob
+Job = InspectJob | PlainJob | BuildJob | VerifyJob
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -259,4 +271,5 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     facts: ModelFacts | None = None
     built: Built | None = None
     verdict: Verdict | None = None
+    ran: bool = False
     error: dict[str, str] | None = None

@@ -55,6 +55,12 @@ class SchemaError(ModelError):
     code = "model-schema"
 
 
+class ModelRunError(ModelError):
+    """Does not load, fails, never ends, or gives no finite numbers on plain inputs."""
+
+    code = "model-run"
+
+
 class DatasetError(InvalidError):
     """An evaluation or calibration set that does not fit the model."""
 
@@ -119,6 +125,7 @@ _ANSWERS: dict[str, type[InvalidError]] = {
         OperatorError,
         ModelSizeError,
         SchemaError,
+        ModelRunError,
         DatasetError,
         BuildError,
         ParityError,

@@ -22,10 +22,13 @@ LINEAGE_HINT = (
 
 @dataclass(frozen=True)
 class Material:
-    """The files that a version is made of; `lineage` None is the one beside the model."""
+    """The files that a version is made of; `lineage` None is the one beside the model.
+
+    Without `evaluation` it can be looked at, not published.
+    """
 
     model: Path
-    evaluation: Path
+    evaluation: Path | None
     calibration: Path | None
     lineage: Path | None
 
@@ -49,7 +52,7 @@ def inspect(material: Material, folder: Path) -> tuple["ModelFacts", Path]:
     from modelfleet_server.builds.datasets import read_dataset
 
     packed = folder / "master.onnx"
-    facts = children.inspect(material.model, packed=packed)
+    facts = children.check(material.model, packed=packed)
     for path, labelled in ((material.evaluation, True), (material.calibration, False)):
         if path is not None:
             read_dataset(path, facts.schema, labelled=labelled, what=str(path))

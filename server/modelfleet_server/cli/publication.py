@@ -36,7 +36,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the command."""
     example = (
         "publish digits.onnx --model demo/digits --version 1.0.0 --eval eval.npz\n"
-        "publish digits.onnx --model demo/digits --version 1.0.0 --eval eval.npz --check"
+        "publish digits.onnx --check"
     )
     command(app, example=example)(publish)
 
@@ -44,11 +44,16 @@ def add_to(app: typer.Typer) -> None:
 def publish(
     run: Run,
     file: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The master.")],
-    model: Annotated[str, typer.Option(metavar="NS/NAME", help="What it is called.")],
-    version: Annotated[str, typer.Option(metavar="X.Y.Z", help="Semantic, a new one.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="NS/NAME", help="What it is called.")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(metavar="X.Y.Z", help="Semantic, a new one.")
+    ] = None,
     evaluation: Annotated[
-        Path, typer.Option("--eval", metavar="NPZ", help="Inputs, and labels as y.")
-    ],
+        Path | None,
+        typer.Option("--eval", metavar="NPZ", help="Inputs, and labels as y."),
+    ] = None,
     calibration: Annotated[
         Path | None, typer.Option(metavar="NPZ", help="Inputs to quantize by.")
     ] = None,
@@ -72,18 +77,24 @@ def publish(
     approver_key: ApproverKey = None,
     passphrase_file: PassphraseFile = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Only look at the files; ask no server.")
+        bool,
+        typer.Option("--check", help="Only look at what is named; ask no server."),
     ] = False,
     wait: Annotated[bool, typer.Option(help="Wait until the variants are built.")] = True,
     yes: Yes = False,
 ) -> None:
     """Publish a model: check it, upload it, build its variants, propose it.
 
-    The files are checked on this machine before anything is sent.
+    The files are checked on this machine before anything is sent: at the door, and by a
+    first run, within a minute and in a few times the model's size of memory. All but
+    --check needs --model, --version and --eval.
     """
+    if check and model is None and version is None:
+        _check_only(run, file, evaluation, calibration)
+        return
     if approve and not wait:
         raise InvalidError("--approve has to wait for the builds", "Leave out --no-wait.")
-    reference = check_reference(model, version)
+    reference = _require_reference(model, version, evaluation)
     choice = Choice(slot or None, profile or None, rollback_to or None)
     _check_choice(choice)
     made = _make(run, reference, Material(file, evaluation, calibration, lineage),
@@ -106,6 +117,23 @@ def publish(
     _finish(run, built)
 
 
+def _require_reference(
+    model: str | None, version: str | None, evaluation: Path | None
+) -> Reference:
+    if model is None or version is None or evaluation is None:
+        raise typer.BadParameter("publish needs --model, --version and --eval.")
+    return check_reference(model, version)
+
+
+def _check_only(
+    run: Run, file: Path, evaluation: Path | None, calibration: Path | None
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="modelfleet-check-") as folder:
+        them = Material(file, evaluation, calibration, None)
+        facts, _ = files.inspect(them, Path(folder))
+    files.tell_facts(run.screen, file, facts)
+
+
 def _make(
     run: Run, reference: Reference, material: Material, choice: Choice, *, check: bool
 ) -> Json | None:
@@ -118,9 +146,8 @@ def _make(
             files.tell_facts(run.screen, material.model, facts)
             return None
         _check_new(run, reference)
-        to_send = {"master": master, "evaluation": material.evaluation}
-        if material.calibration is not None:
-            to_send["calibration"] = material.calibration
+        parts = {"evaluation": material.evaluation, "calibration": material.calibration}
+        to_send = {"master": master} | {k: v for k, v in parts.items() if v is not None}
         digests = files.upload(run.client, run.screen, to_send)
     namespace, _, short = reference.model.partition("/")
     body: Json = {"version": reference.version, "lineage": lineage, **digests}

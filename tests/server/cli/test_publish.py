@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.server.builds.models import (
     dense,
+    greedy,
     save,
     weight_bytes,
     with_external_weights,
@@ -118,6 +119,25 @@ def test_check_looks_at_the_files_and_asks_no_server(nobody: Commands, files: Pa
     assert done.document["nodes"] == 2
     assert done.document["schema"]["inputs"][0]["name"] == "x"
     assert "can be published" in nobody.call(*wish(files, "1.0.0", "--check")).out
+
+
+def test_a_file_alone_is_checked(nobody: Commands, files: Path, tmp_path: Path) -> None:
+    good = nobody.call("publish", "--check", files / "dense.onnx")
+    assert (good.code, "can be published" in good.out) == (0, True)
+    bad = save(greedy(80), tmp_path / "greedy.onnx")
+    done = nobody.call("publish", "--check", bad)
+    assert (done.code, done.out) == (4, "")
+    assert "greedy.onnx needs more memory" in done.err
+    assert len(done.err.strip().splitlines()) <= 2
+    (tmp_path / "no.onnx").write_bytes(b"no model")
+    told = nobody.call("publish", "--check", tmp_path / "no.onnx", "--json")
+    assert (told.code, told.error["code"]) == (4, "not-onnx")
+
+
+def test_publishing_needs_more_than_a_file(nobody: Commands, files: Path) -> None:
+    done = nobody.call("publish", files / "dense.onnx", "--json")
+    assert done.code == 2
+    assert "--model, --version and --eval" in done.error["what"]
 
 
 def test_external_data_beside_the_model_is_published_with_it(

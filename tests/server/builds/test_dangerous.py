@@ -1,0 +1,296 @@
+"""Models that hurt whoever opens them: each is refused in words, by `publish --check` too.
+
+The cases are those that were seen to hang, to grow, or to be accepted by ONNX's checker and
+by ONNX Runtime.
+"""
+
+import os
+import resource
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from tests.server.builds.desk import Desk
+from tests.server.builds.models import (
+    EVALUATION,
+    dense,
+    digits,
+    endless,
+    greedy,
+    save,
+    weight_bytes,
+    with_external_weights,
+    write_set,
+)
+
+from modelfleet_server.blobs.service import BlobStore
+from modelfleet_server.builds import children, service
+from modelfleet_server.builds.domain import State
+from modelfleet_server.builds.errors import ModelError
+from modelfleet_server.builds.worker import Stores, Worker
+from modelfleet_server.kit.db import Database
+
+MIB = 1 << 20
+
+
+def nodes(*made: tuple[str, str, str]) -> ModelProto:
+    return dense(*(helper.make_node(op, [i], [o]) for op, i, o in made))
+
+
+def chain(count: int) -> ModelProto:
+    names = ["x", *(f"n{i}" for i in range(count - 1)), "h"]
+    pairs = pairwise(names)
+    return nodes(*(("Neg", before, after) for before, after in pairs))
+
+
+def laughing(levels: int = 12, calls: int = 10) -> ModelProto:
+    """Functions that each call the next ten times: 3 KB, a million million nodes."""
+    model = dense(
+        helper.make_node("F0", ["x"], ["h"], domain="own"), extra_imports=(("own", 1),)
+    )
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    for level in range(levels):
+        op, domain = (f"F{level + 1}", "own") if level < levels - 1 else ("Neg", "")
+        names = ["a", *(f"t{n}" for n in range(calls - 1)), "b"]
+        body = [
+            helper.make_node(op, [names[n]], [names[n + 1]], domain=domain)
+            for n in range(calls)
+        ]
+        model.functions.append(
+            helper.make_function("own", f"F{level}", ["a"], ["b"], body, imports)
+        )
+    return model
+
+
+def recursive() -> ModelProto:
+    model = dense(
+        helper.make_node("F", ["x"], ["h"], domain="own"), extra_imports=(("own", 1),)
+    )
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    body = [helper.make_node("F", ["a"], ["b"], domain="own")]
+    model.functions.append(helper.make_function("own", "F", ["a"], ["b"], body, imports))
+    return model
+
+
+def expanding() -> ModelProto:
+    """48 GB by Expand."""
+    shape = helper.make_tensor("s", TensorProto.INT64, [3], [3 << 30, 1, 4])
+    return dense(
+        helper.make_node("Constant", [], ["shape"], value=shape),
+        helper.make_node("Expand", ["x", "shape"], ["much"]),
+        helper.make_node("ReduceSum", ["much"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["x", "sum"], ["h"]),
+    )
+
+
+def growing() -> ModelProto:
+    """A loop that doubles its tensor in every round."""
+    value = helper.make_tensor_value_info("v", TensorProto.FLOAT, None)
+    twice = helper.make_tensor_value_info("twice", TensorProto.FLOAT, None)
+    flag = helper.make_tensor_value_info("go", TensorProto.BOOL, [])
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Concat", ["v", "v"], ["twice"], axis=0),
+        ],
+        "body",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []), flag, value],
+        [helper.make_tensor_value_info("go_on", TensorProto.BOOL, []), twice],
+    )
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+    return dense(
+        helper.make_node("Constant", [], ["true"], value=yes),
+        helper.make_node("Loop", ["", "true", "x"], ["much"], body=body),
+        helper.make_node("ReduceSum", ["much"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["x", "sum"], ["h"]),
+    )
+
+
+def nan_weights() -> ModelProto:
+    return dense(weights=np.full((4, 3), np.nan, np.float32))
+
+
+def divided() -> ModelProto:
+    return dense(
+        helper.make_node("Sub", ["x", "x"], ["zero"]),
+        helper.make_node("Div", ["x", "zero"], ["h"]),
+    )
+
+
+def future_opset() -> ModelProto:
+    return dense(opset=99)
+
+
+def future_format() -> ModelProto:
+    model = dense()
+    model.ir_version = 99
+    return model
+
+
+def unknown_operator() -> ModelProto:
+    return nodes(("Frobnicate", "x", "h"))
+
+
+def foreign_operator() -> ModelProto:
+    node = helper.make_node("Secret", ["x"], ["h"], domain="my.company")
+    return dense(node, extra_imports=(("my.company", 1),))
+
+
+def cycle() -> ModelProto:
+    return dense(
+        helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Neg", ["a"], ["b"]),
+        helper.make_node("Neg", ["b"], ["h"]),
+    )  # fmt: skip
+
+
+def oversized() -> ModelProto:
+    model = dense()
+    model.graph.initializer[0].dims[0] = 1 << 40
+    return model
+
+
+CASES: dict[str, tuple[Callable[[], ModelProto], str]] = {
+    "a cycle": (cycle, "not a valid ONNX model"),
+    "a future file format": (future_format, "(IR) 99"),
+    "a future opset": (future_opset, "opset 99"),
+    "an unknown operator": (unknown_operator, "Frobnicate"),
+    "an operator of a strange domain": (foreign_operator, "my.company"),
+    "a function that calls itself": (recursive, "calls itself"),
+    "a tensor larger than any file": (oversized, "declares the shape"),
+    "functions that multiply": (laughing, "more than 50000 nodes"),
+    "a hundred thousand nodes": (lambda: chain(100_000), "more than 50000 nodes"),
+    "6 GB by ConstantOfShape": (lambda: greedy(6), "memory"),
+    "80 GB by ConstantOfShape": (lambda: greedy(80), "memory"),
+    "48 GB by Expand": (expanding, "memory"),
+    "a loop without end": (endless, "within 10 s"),
+    "a loop that grows": (growing, "memory"),
+    "a division by zero": (divided, "not finite"),
+    "weights that are no numbers": (nan_weights, "not finite"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_dangerous_model_is_refused_in_words(tmp_path: Path, case: str) -> None:
+    make, words = CASES[case]
+    path = save(make(), tmp_path / "model.onnx")
+    with pytest.raises(ModelError) as caught:
+        children.check(path)
+    assert words in caught.value.what
+    assert caught.value.hint
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"only text", os.urandom(4096), b"\x08\x08" * 500],
+    ids=["empty", "text", "noise", "almost"],
+)
+def test_bytes_that_are_no_model_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.onnx is not an ONNX file"):
+        children.check(path)
+
+
+@pytest.mark.parametrize("place", ["../weights.bin", "/etc/passwd", "link.bin"])
+def test_external_data_from_elsewhere_are_refused(tmp_path: Path, place: str) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (tmp_path / "weights.bin").write_bytes(weight_bytes())
+    (inner / "link.bin").symlink_to(tmp_path / "weights.bin")
+    with pytest.raises(ModelError, match="external data"):
+        children.check(with_external_weights(inner, place))
+
+
+def test_external_data_at_a_huge_offset_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(weight_bytes())
+    path = with_external_weights(tmp_path, "weights.bin", length=1 << 40)
+    with pytest.raises(ModelError, match=r"weights\.bin"):
+        children.check(path)
+
+
+def test_external_data_beside_the_model_are_run_with_it(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(weight_bytes())
+    facts = children.check(with_external_weights(tmp_path, "weights.bin"))
+    assert facts.external == ["weights.bin"]
+
+
+def test_good_models_come_in(tmp_path: Path) -> None:
+    assert children.check(digits()).nodes > 5
+    assert children.check(save(chain(2000), tmp_path / "long.onnx")).nodes == 2001
+
+
+def test_a_model_that_is_picky_about_sizes_comes_in(tmp_path: Path) -> None:
+    """It takes sequences of 7 only, which nobody can guess."""
+    model = dense(helper.make_node("Reshape", ["x", "shape"], ["h"]))
+    shape = numpy_helper.from_array(np.array([-1, 4], np.int64), "shape")
+    model.graph.initializer.append(shape)
+    fixed = numpy_helper.from_array(np.ones((1, 7), np.float32), "seven")
+    model.graph.initializer.append(fixed)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "length"
+    model.graph.node.insert(0, helper.make_node("Add", ["x", "seven"], ["moved"]))
+    children.check(save(model, tmp_path / "picky.onnx"))
+
+
+def test_a_model_that_fails_on_the_only_size_it_has_is_refused(tmp_path: Path) -> None:
+    node = helper.make_node("Gather", ["x", "far"], ["h"], axis=0)
+    model = dense(node)
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.array([1 << 20], np.int64), "far")
+    )
+    with pytest.raises(ModelError, match="fails on plain inputs"):
+        children.check(save(model, tmp_path / "model.onnx"))
+
+
+@pytest.mark.slow
+def test_damaged_models_are_refused_or_harmless(tmp_path: Path) -> None:
+    """Most still load: only a digest or a signature tells; but none does any harm."""
+    data = save(dense(), tmp_path / "good.onnx").read_bytes()
+    rng = np.random.default_rng(5)
+    path = tmp_path / "damaged.onnx"
+    for position in rng.choice(len(data), 12, replace=False):
+        damaged = bytearray(data)
+        damaged[position] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        with suppress(ModelError):
+            children.check(path)
+
+
+@pytest.fixture
+def worker(database: Database, blobs: BlobStore, tmp_path: Path) -> tuple[Worker, Desk]:
+    stores = Stores(database, blobs, tmp_path / "builds")
+    stores.scratch.mkdir()
+    return Worker(stores), Desk(database, blobs, tmp_path)
+
+
+@pytest.mark.slow
+def test_no_dangerous_master_takes_down_a_worker(worker: tuple[Worker, Desk]) -> None:
+    """Each fails its own build with a reason; the next good one is built."""
+    works, desk = worker
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    versions = [
+        desk.publish(
+            "generic",
+            master=save(CASES[case][0](), desk.folder / f"{number}.onnx"),
+            evaluation=write_set(desk.folder / f"{number}.npz"),
+            calibration=None,
+        )
+        for number, case in enumerate(
+            ("functions that multiply", "80 GB by ConstantOfShape", "a loop that grows",
+             "a division by zero")
+        )
+    ]  # fmt: skip
+    good = desk.publish("generic", evaluation=EVALUATION)
+    while works.work_once():
+        pass
+    with desk.database.read() as session:
+        for version in versions:
+            (build,) = service.list_builds(session, version)
+            assert build.state is State.FAILED
+            assert build.reason
+        assert service.all_done(session, good)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
