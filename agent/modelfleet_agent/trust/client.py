@@ -5,6 +5,7 @@ The only place that touches what python-tuf keeps private: `_trusted_set` (clock
 `tests/agent/trust` notices a change.
 """
 
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,11 +24,12 @@ from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
 from modelfleet_agent import fsio
-from modelfleet_agent.trust.checks import check_json
+from modelfleet_agent.trust.checks import StrictError, check_json
 from modelfleet_agent.web import Site, read_blocks
 from modelfleet_manifests import tuf_keys as _register_nacl  # noqa: F401
 
 BLOCK = 1 << 16
+GZIP = 16 + zlib.MAX_WBITS
 HTTP_OK = 200
 
 
@@ -40,11 +42,14 @@ class WebFetcher(FetcherInterface):
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         path = url.removeprefix(self._site.base)
-        with self._site.exchange("GET", path) as response:
+        headers = {"Accept-Encoding": "gzip"}
+        with self._site.exchange("GET", path, headers=headers) as response:
             if response.status != HTTP_OK:
                 response.read(BLOCK)
                 raise DownloadHTTPError(f"{url}: {response.status}", response.status)
-            yield from read_blocks(response, BLOCK)
+            blocks = read_blocks(response, BLOCK)
+            packed = response.getheader("Content-Encoding") == "gzip"
+            yield from unpack(blocks, url) if packed else blocks
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return what is at `url`, at most `max_length` bytes of strict JSON.
@@ -57,6 +62,25 @@ class WebFetcher(FetcherInterface):
         data = super().download_bytes(url, max_length)
         check_json(data, url.rpartition("/")[2])
         return data
+
+
+def unpack(blocks: Iterator[bytes], url: str) -> Iterator[bytes]:
+    """Yield what a gzip stream holds, never more than `BLOCK` bytes at once.
+
+    Raises:
+        StrictError: It is none, or it ends too early.
+    """
+    stream = zlib.decompressobj(wbits=GZIP)
+    try:
+        for block in blocks:
+            rest = block
+            while rest and not stream.eof:
+                yield stream.decompress(rest, BLOCK)
+                rest = stream.unconsumed_tail
+    except zlib.error as error:
+        raise StrictError(f"{url} is packed badly ({error})") from None
+    if not stream.eof or stream.unused_data:
+        raise StrictError(f"{url} is packed badly (it does not end where it should)")
 
 
 Tell = Callable[[Root], int]

@@ -4,27 +4,47 @@ Everybody may read it: it is signed, and it holds no secret. Versioned files nev
 only `timestamp.json` does.
 """
 
+import gzip
 import re
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Depends, Header, Response
 
 from modelfleet_manifests.digests import is_digest
 from modelfleet_server.kit.api import ReadDep
 from modelfleet_server.kit.errors import NotFoundError
 from modelfleet_server.trust import store
+from modelfleet_server.trust.tables import TrustMetadata, TrustTarget
 
 public = APIRouter(prefix="/tuf", tags=["trust"])
 
 FOREVER = "public, max-age=31536000, immutable"
 ASK_AGAIN = "public, no-cache"
 _NAME = re.compile(r"(?:([1-9][0-9]{0,15})\.)?([a-z0-9/-]{1,127})\.json")
-MatchDep = Annotated[str | None, Header(alias="If-None-Match")]
+
+
+class Asked(NamedTuple):
+    """What a client sends beside the name."""
+
+    if_none_match: str | None
+    accept_encoding: str | None
+
+
+def ask(
+    if_none_match: Annotated[str | None, Header()] = None,
+    accept_encoding: Annotated[str | None, Header()] = None,
+) -> Asked:
+    """Return the headers that an answer depends on."""
+    return Asked(if_none_match, accept_encoding)
+
+
+AskedDep = Annotated[Asked, Depends(ask)]
 
 
 @public.get("/metadata/{name:path}")
-def get_metadata(name: str, session: ReadDep, if_none_match: MatchDep = None) -> Response:
+def get_metadata(name: str, session: ReadDep, asked: AskedDep) -> Response:
     """Send `timestamp.json`, or one version of a role such as `1.demo%2Fdigits.json`."""
     found = _NAME.fullmatch(name)
     if found is None:
@@ -39,11 +59,11 @@ def get_metadata(name: str, session: ReadDep, if_none_match: MatchDep = None) ->
     if row is None:
         raise _missing(name)
     kept = ASK_AGAIN if version is None else FOREVER
-    return _answer(row.data, row.digest, kept, if_none_match)
+    return _answer(row, kept, asked)
 
 
 @public.get("/targets/{name:path}")
-def get_target(name: str, session: ReadDep, if_none_match: MatchDep = None) -> Response:
+def get_target(name: str, session: ReadDep, asked: AskedDep) -> Response:
     """Send a target by the name that it has with consistent snapshots."""
     folder, _, last = name.rpartition("/")
     digest, _, base = last.partition(".")
@@ -51,15 +71,25 @@ def get_target(name: str, session: ReadDep, if_none_match: MatchDep = None) -> R
     row = store.find_target(session, path, digest) if is_digest(digest) else None
     if row is None:
         raise _missing(name)
-    return _answer(row.data, row.digest, FOREVER, if_none_match)
+    return _answer(row, FOREVER, asked)
 
 
-def _answer(data: bytes, digest: str, kept: str, if_none_match: str | None) -> Response:
-    etag = f'"{digest}"'
-    headers = {"ETag": etag, "Cache-Control": kept}
-    if if_none_match is not None and etag in if_none_match:
+def _answer(row: TrustMetadata | TrustTarget, kept: str, asked: Asked) -> Response:
+    packed = "gzip" in (asked.accept_encoding or "")
+    etag = f'"{row.digest}-gzip"' if packed else f'"{row.digest}"'
+    headers = {"ETag": etag, "Cache-Control": kept, "Vary": "Accept-Encoding"}
+    if asked.if_none_match is not None and etag in asked.if_none_match:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    if packed:
+        headers["Content-Encoding"] = "gzip"
+    data = _pack(row.data) if packed else row.data
     return Response(data, headers=headers, media_type="application/json")
+
+
+@lru_cache(maxsize=256)
+def _pack(data: bytes) -> bytes:
+    # digests and keys of many roles are the same: a tenth of the bytes
+    return gzip.compress(data, mtime=0)
 
 
 def _missing(name: str) -> NotFoundError:
