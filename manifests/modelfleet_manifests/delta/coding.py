@@ -31,7 +31,7 @@ ReadOld = Callable[[int, int], bytes | memoryview]
 
 SYMBOLS_CODER: Final = 1
 _MANTISSAS: Final = {4: FORMATS[1].mantissa, 2: FORMATS[2].mantissa, 1: 1}
-PIECE: Final = 1 << 15
+PIECE: Final = 1 << 16
 """Elements that are predicted at once."""
 
 
