@@ -9,6 +9,7 @@ from modelfleet_manifests.profiles import best_variant, read_facts
 from modelfleet_manifests.release import Release
 from modelfleet_server.catalog.service import releases_by_id
 from modelfleet_server.compliance import service as compliance
+from modelfleet_server.compliance.domain import Compliance
 from modelfleet_server.compliance.store import Row
 from modelfleet_server.console import words
 from modelfleet_server.devices.enrolment import find_device
@@ -98,4 +99,6 @@ def _slot(row: Row, wanted: Release | None, device: Device) -> SlotView:
 def _compare(row: Row, *, same: bool) -> str:
     if not row.intact:
         return "altered on the device"
-    return "the same file" if same else "not the same file"
+    text = "the same file" if same else "not the same file"
+    # what is old must not read like what is
+    return f"{text} when it was last heard" if row.state is Compliance.STALE else text

@@ -159,7 +159,8 @@ def _counts(counts: dict[Compliance, int], total: int, ask: Ask) -> list[CountVi
         href = ask.href(state="" if chosen else state.value)
         shown.append(
             CountView(
-                state.value, look.word, look.shape, look.tone, f"{counts[state]:,}",
+                state.value, look.word, look.shape,
+                look.tone if counts[state] else "none", f"{counts[state]:,}",
                 x, width, href, chosen,
             )
         )  # fmt: skip
@@ -188,8 +189,8 @@ def _needs(
 ) -> list[NeedView]:
     needs = []
     for state, what in (
-        (Compliance.REVOKED, "run what was revoked"),
-        (Compliance.FAILED, "could not do what they must"),
+        (Compliance.REVOKED, "with a revoked model"),
+        (Compliance.FAILED, "could not install what is wanted"),
     ):
         if counts[state]:
             look = words.COMPLIANCE[state]
@@ -223,7 +224,7 @@ def _open_proposals(session: Session) -> list[NeedView]:
 def _proposal(session: Session, row: Proposal) -> NeedView:
     missing = max((one.missing for one in proposals.progress(session, row.id)), default=0)
     text = f"{row.title} waits for {words.count(missing, 'signature', 'signatures')}"
-    return NeedView(row.id, "pen", "act", text, "", "", f"modelfleet approve {row.id[:12]}")
+    return NeedView(row.id, "pen", "act", text, "", "", f"modelfleet approve {row.id}")
 
 
 def _row(verdict: Verdict) -> DeviceRow:

@@ -164,7 +164,7 @@ def _back_to(session: Session, rollout: Rollout) -> str | None:
 
 
 def _wave(rollout: RolloutOut, number: int) -> WaveView:
-    title = f"{number + 1}. {parse_wave(rollout.waves[number])}"
+    title = f"Wave {number + 1}: {parse_wave(rollout.waves[number])}"
     sent = next((one for one in rollout.progress if one.number == number), None)
     if sent is None:
         return WaveView(
