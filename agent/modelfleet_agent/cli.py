@@ -85,6 +85,9 @@ def _add_run(commands: Any) -> None:  # noqa: ANN401
     one.add_argument("--workers", type=int, default=2, help="threads that answer requests")
     one.add_argument("--threads", type=int, default=1, help="threads inside one session")
     one.add_argument("--memory-mb", type=int, metavar="MIB", help="of the runtime child")
+    one.add_argument(
+        "--local-control", action="store_true", help="local clients may unload slots"
+    )
     one.add_argument("--disk-budget-mb", type=int, default=4096, metavar="MIB")
     one.add_argument("--disk-reserve-mb", type=int, default=64, metavar="MIB")
     for name, default in (("report", 60.0), ("verify", 60.0), ("telemetry", 10.0)):
@@ -212,6 +215,7 @@ def _settings(options: argparse.Namespace) -> Any:  # noqa: ANN401
             workers=options.workers,
             threads=options.threads,
             memory_mb=options.memory_mb,
+            local_control=options.local_control,
         ),
         disk_budget_mb=options.disk_budget_mb,
         disk_reserve_mb=options.disk_reserve_mb,

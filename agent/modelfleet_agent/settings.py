@@ -21,6 +21,7 @@ class RuntimeSettings:
         nice: Niceness of the child.
         request_s: Longest that one run of a model may take, in seconds.
         remembered: Answers that still wait for a label.
+        local_control: Local clients may unload a slot: it answers 404 until they load it.
     """
 
     port: int | None = 0
@@ -34,6 +35,7 @@ class RuntimeSettings:
     nice: int = 0
     request_s: float = 30.0
     remembered: int = 4096
+    local_control: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Tiny real models for the tests of the agent, and releases made of them."""
 
 import hashlib
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,22 @@ def _loop(trips: int) -> bytes:
             "w": np.ones((ROWS, CLASSES), np.float32),
         },
     )
+
+
+def identities(kinds: Mapping[str, int]) -> bytes:
+    """`out_<name> = in_<name>`, one pair for each name and its ONNX element type."""
+
+    def values(prefix: str) -> list[Any]:
+        return [
+            helper.make_tensor_value_info(f"{prefix}_{name}", kind, ["n", 2])
+            for name, kind in kinds.items()
+        ]
+
+    nodes = [helper.make_node("Identity", [f"in_{n}"], [f"out_{n}"]) for n in kinds]
+    graph = helper.make_graph(nodes, "g", values("in"), values("out"))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    return bytes(model.SerializeToString())
 
 
 def golden(model: bytes, *, rows: int = 2) -> bytes:

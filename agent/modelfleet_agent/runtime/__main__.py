@@ -26,7 +26,12 @@ async def serve(channel: socket.socket, settings: RuntimeSettings) -> None:
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     serving = Serving(request_s=settings.request_s)
     answers = Answers(settings.remembered)
-    protocol = Protocol(serving, answers, version=onnxruntime.__version__)
+    protocol = Protocol(
+        serving,
+        answers,
+        version=onnxruntime.__version__,
+        local_control=settings.local_control,
+    )
     server = Server(protocol.answer, settings, serving.reject)
     control = Control(channel, serving)
     try:

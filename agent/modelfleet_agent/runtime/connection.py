@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
+from urllib.parse import unquote
 
 import httptools
 
@@ -106,8 +107,6 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Refuse what cannot be taken before its body is sent."""
-        if "content-encoding" in self._headers:
-            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the body uncompressed")
         length = self._headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._server.body_limit:
             self._too_large()
@@ -127,7 +126,9 @@ class Connection(asyncio.Protocol):
             return
         path = self._target.partition(b"?")[0].decode("latin-1")
         method = self._parser.get_method().decode("ascii")
-        request = Request(method, path, self._headers, self._body)
+        request = Request(
+            method, unquote(path), self._headers, self._body, self._server.body_limit
+        )
         self._todo.append((request, self._parser.should_keep_alive()))
         if not self.busy:
             self._next()

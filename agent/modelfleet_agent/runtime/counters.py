@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from modelfleet_agent.clock import now_ms
 from modelfleet_agent.runtime.messages import BOUNDS_US, ReleaseStatistics, Statistics
 from modelfleet_agent.store.record import Record
 
@@ -21,13 +22,20 @@ class Counters:
     latency_sum_us: int = 0
     labelled: int = 0
     hits: int = 0
+    errors_us: int = 0
+    run_sum_us: int = 0
+    last_ms: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def count(self, latency_us: int, *, failed: bool) -> None:
-        """Count one answered request."""
+    def count(self, latency_us: int, *, failed: bool, run_us: int = 0) -> None:
+        """Count one answered request, of which `run_us` were spent in the model."""
+        now = now_ms()
         with self._lock:
+            self.last_ms = now
+            self.run_sum_us += run_us
             self.requests += 1
             self.errors += failed
+            self.errors_us += latency_us if failed else 0
             self.latency[bisect_left(BOUNDS_US, latency_us)] += 1
             self.latency_sum_us += latency_us
 
@@ -55,6 +63,9 @@ class Counters:
                 latency_sum_us=self.latency_sum_us,
                 labelled=self.labelled,
                 hits=self.hits,
+                errors_us=self.errors_us,
+                run_sum_us=self.run_sum_us,
+                last_ms=self.last_ms,
             )
 
 

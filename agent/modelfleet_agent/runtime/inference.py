@@ -13,6 +13,7 @@ from modelfleet_agent.runtime.exchange import (
     Response,
     encode,
     failure,
+    unpacked,
 )
 from modelfleet_agent.runtime.serving import Serving
 from modelfleet_agent.runtime.session import Session, brief
@@ -64,7 +65,7 @@ def lease(serving: Serving, model: str, version: str | None) -> Resident:
     Raises:
         RequestError: 404: there is none, or it is not `version`.
     """
-    resident = serving.lease(model)
+    resident = None if model in serving.closed else serving.lease(model)
     if resident is None:
         raise RequestError(HTTPStatus.NOT_FOUND, f"no model is active in slot {model!r}")
     if version is not None and resident.session.record.version != version:
@@ -102,6 +103,7 @@ def _run(
     session = resident.session
     outputs = _wanted(session.outputs, wish)
     feeds = decode_inputs(wish.inputs, tail, session.inputs)
+    ran_from = monotonic_us()
     try:
         with serving.watchdog.watching() as options:
             arrays = session.run(feeds, [spec.name for spec, _ in outputs], options)
@@ -114,13 +116,14 @@ def _run(
         return failure(
             HTTPStatus.INTERNAL_SERVER_ERROR, f"the model failed: {brief(error)}"
         )
+    run_us = monotonic_us() - ran_from
     pairs = [
         encode_output(spec, array, binary=binary)
         for (spec, binary), array in zip(outputs, arrays, strict=True)
     ]
     if wish.id and (classes := classes_of(arrays[0])):
         answers.remember(wish.id, Answer(resident.counters, classes))
-    resident.counters.count(monotonic_us() - began, failed=False)
+    resident.counters.count(monotonic_us() - began, failed=False, run_us=run_us)
     return _inferred(resident, wish, pairs)
 
 
@@ -144,7 +147,7 @@ def _inferred(
 
 
 def _split(request: Request) -> tuple[InferRequest, memoryview]:
-    body = memoryview(request.body)
+    body = memoryview(unpacked(request))
     text = request.headers.get(HEADER_LENGTH, str(len(body)))
     if not text.isascii() or not text.isdigit() or int(text) > len(body):
         what = f"{HEADER_LENGTH} {text!r} is not a length within the body"

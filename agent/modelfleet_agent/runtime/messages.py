@@ -101,6 +101,9 @@ class ReleaseStatistics(msgspec.Struct, frozen=True, kw_only=True):
         latency_sum_us: Sum of all latencies in µs.
         labelled: Answers that got a label.
         hits: Labelled answers whose class was the label.
+        errors_us: The failed requests' part of `latency_sum_us`.
+        run_sum_us: Time spent in the model for the others.
+        last_ms: When the last one was answered, Unix ms; 0 before the first.
     """
 
     slot: str
@@ -115,6 +118,9 @@ class ReleaseStatistics(msgspec.Struct, frozen=True, kw_only=True):
     latency_sum_us: int
     labelled: int
     hits: int
+    errors_us: int = 0
+    run_sum_us: int = 0
+    last_ms: int = 0
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 import msgspec
 
+from modelfleet_agent.runtime import repository
 from modelfleet_agent.runtime.answers import Answers
 from modelfleet_agent.runtime.counters import prometheus
 from modelfleet_agent.runtime.exchange import (
@@ -24,7 +25,12 @@ from modelfleet_agent.runtime.inference import infer, lease, names_of, parameter
 from modelfleet_agent.runtime.serving import Serving
 from modelfleet_agent.runtime.tensors import TensorSpec
 
-EXTENSIONS = ["binary_tensor_data", "modelfleet_feedback", "modelfleet_metrics"]
+EXTENSIONS = [
+    "binary_tensor_data",
+    *repository.EXTENSIONS,
+    "modelfleet_feedback",
+    "modelfleet_metrics",
+]
 QUICK_BYTES = 1 << 14
 
 
@@ -41,11 +47,26 @@ _feedback_decoder = msgspec.json.Decoder(Feedback)
 class Protocol:
     """Answers requests from the slots of `serving`."""
 
-    def __init__(self, serving: Serving, answers: Answers, *, version: str) -> None:
-        """Take the slots, the memory for labels, and the version of ONNX Runtime."""
+    def __init__(
+        self,
+        serving: Serving,
+        answers: Answers,
+        *,
+        version: str,
+        local_control: bool = False,
+    ) -> None:
+        """Take what answers.
+
+        Args:
+            serving: The slots.
+            answers: The memory for labels.
+            version: Of ONNX Runtime.
+            local_control: Local clients may close a slot to requests.
+        """
         self._serving = serving
         self._answers = answers
         self._version = version
+        self._local_control = local_control
 
     def answer(self, request: Request) -> Response | Job:
         """Answer `request`, or say how to; never raises for what a client sends."""
@@ -105,6 +126,29 @@ class Protocol:
         }
         return reply(content)
 
+    def configuration(self, _request: Request, model: str, version: str | None) -> Response:
+        """`GET /v2/models/{model}[/versions/{version}]/config`."""
+        resident = lease(self._serving, model, version)
+        session = resident.session
+        resident.give_back()
+        return reply(repository.configuration(model, session))
+
+    def statistics(
+        self, _request: Request, model: str | None = None, version: str | None = None
+    ) -> Response:
+        """`GET /v2/models[/{model}[/versions/{version}]]/stats`."""
+        return repository.statistics(self._serving, model, version)
+
+    def index(self, request: Request) -> Response:
+        """`POST /v2/repository/index`."""
+        return repository.index(self._serving, request)
+
+    def load(self, _request: Request, model: str, verb: str) -> Response:
+        """`POST /v2/repository/models/{model}/load` or `/unload`."""
+        return repository.control(
+            self._serving, model, opens=verb == "load", allowed=self._local_control
+        )
+
     def infer(self, request: Request, model: str, version: str | None) -> Job:
         """`POST /v2/models/{model}[/versions/{version}]/infer`."""
         lease(
@@ -113,7 +157,10 @@ class Protocol:
         slot = self._serving.slots.get(model)
         active = slot.active if slot else None
         quick = (
-            active is not None and active.session.quick and len(request.body) <= QUICK_BYTES
+            active is not None
+            and active.session.quick
+            and len(request.body) <= QUICK_BYTES
+            and "content-encoding" not in request.headers  # it may unpack to megabytes
         )
 
         def run() -> Response:
@@ -158,7 +205,16 @@ _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Response | Job]]] = [
     ("GET", re.compile("/v2/health/live"), Protocol.live),
     ("GET", re.compile("/v2/health/ready"), Protocol.ready),
     ("GET", re.compile(_MODEL + "/ready"), Protocol.model_ready),
+    ("GET", re.compile("/v2/models/stats"), Protocol.statistics),
     ("GET", re.compile(_MODEL), Protocol.metadata),
+    ("GET", re.compile(_MODEL + "/config"), Protocol.configuration),
+    ("GET", re.compile(_MODEL + "/stats"), Protocol.statistics),
+    ("POST", re.compile("/v2/repository/index"), Protocol.index),
+    (
+        "POST",
+        re.compile("/v2/repository/models/(?P<model>[^/]+)/(?P<verb>load|unload)"),
+        Protocol.load,
+    ),
     ("POST", re.compile("/v2/feedback"), Protocol.feedback),
     ("GET", re.compile("/metrics"), Protocol.metrics),
 ]

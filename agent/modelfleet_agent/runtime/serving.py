@@ -23,6 +23,7 @@ class Serving:
         self.slots: dict[str, Slot] = {}
         self.boot = secrets.token_hex(8)
         self.rejected = 0
+        self.closed: frozenset[str] = frozenset()  # to local clients, by their own wish
         self._reaper = Reaper()
         self._loading = threading.Lock()
 

@@ -178,6 +178,8 @@ def _from_json(tensor: InTensor) -> Array:
     dtype = DATATYPES[tensor.datatype]
     try:
         array = np.asarray(tensor.data, dtype=object if dtype.kind == "O" else None)
+        if dtype == np.uint64 and array.dtype.kind == "f":
+            array = _large(tensor.data)
         if not array.size:
             array = array.astype(dtype)
         _check_values(array, dtype)
@@ -185,6 +187,14 @@ def _from_json(tensor: InTensor) -> Array:
             return array.astype(dtype).reshape(tensor.shape)
     except (ValueError, TypeError, OverflowError) as error:
         raise TensorError(f"input {tensor.name!r}: {error}") from error
+
+
+def _large(data: Any) -> Array:  # noqa: ANN401 - what JSON held
+    """Return whole numbers beyond 2^63, which numpy takes for floats where others are."""
+    array = np.asarray(data, dtype=object)
+    if not all(type(item) is int for item in array.flat):
+        raise ValueError("data of kind float64 where uint64 is wanted")
+    return array.astype(np.uint64)  # OverflowError where one does not fit
 
 
 def _check_values(array: Array, dtype: np.dtype[Any]) -> None:
