@@ -26,7 +26,7 @@ def test_a_delta_is_compared_with_the_compressed_file() -> None:
 def test_a_gate_shows_drop_interval_and_sample() -> None:
     figures = GateFigures("1.2.0", "breach", 0.3072, 0.2467, 0.3676, 415, 3)
     what, said = gate_row(figures)
-    assert what.endswith("of 1.2.0")
+    assert what == "gate on 1.2.0"
     assert said == "breach: accuracy -30.7 points (-36.8 to -24.7), n=415"
 
 
