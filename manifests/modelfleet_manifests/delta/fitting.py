@@ -27,6 +27,10 @@ _ENOUGH: Final = 1024
 """Elements by which a group is fitted: its factor is then 3 % of the residual off."""
 
 
+_AT_ONCE: Final = 1 << 20
+"""Elements compared at once."""
+
+
 class Shape(NamedTuple):
     """Elements as (outer, groups, inner); group n is `[:, n, :]`."""
 
@@ -131,7 +135,12 @@ def find_zeros(old: Words, new: Words, kind: int, shape: Shape) -> tuple[int, in
 def _list_same(old: Words, new: Words, shape: Shape) -> Array:
     """Return the groups in which nothing changed at all."""
     same: Array = (shape.some(old) == shape.some(new)).all((0, 2))
-    same[same] = (shape.of(old)[:, same] == shape.of(new)[:, same]).all((0, 2))
+    step = max(1, _AT_ONCE // (shape.outer * shape.inner))
+    for at in range(0, shape.groups, step):
+        some = slice(at, at + step)
+        if same[some].any():
+            left, right = shape.of(old)[:, some], shape.of(new)[:, some]
+            same[some] = (left == right).all((0, 2))
     return same
 
 

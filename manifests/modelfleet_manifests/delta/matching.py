@@ -5,6 +5,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
+from .comparing import same_bytes
 from .tensors import Tensor
 
 
@@ -125,8 +126,7 @@ def _content(data: memoryview, tensor: Tensor) -> tuple[int, bytes]:
 
 
 def _equal(old: memoryview, new: memoryview, base: Tensor, tensor: Tensor) -> bool:
-    return (
-        base.length == tensor.length
-        and old[base.offset : base.offset + base.length]
-        == new[tensor.offset : tensor.offset + tensor.length]
+    return same_bytes(
+        old[base.offset : base.offset + base.length],
+        new[tensor.offset : tensor.offset + tensor.length],
     )

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from .choosing import Choice, choose
+from .comparing import common_head, common_tail, same_bytes
 from .container import MAX_OPS, Method, Op
 from .matching import Pair, match_tensors
 from .prediction import Side
@@ -96,7 +97,7 @@ def _merge_copies(old: memoryview, new: memoryview, rows: Sequence[_Row]) -> Pla
         text = new[end : tensor.offset]
         last_end = ops[-1].base + ops[-1].length if ops else 0
         joins = not ops or ops[-1].method is Method.COPY
-        if op.method is Method.COPY and joins and old[last_end : op.base] == text:
+        if op.method is Method.COPY and joins and same_bytes(old[last_end : op.base], text):
             first = ops.pop() if ops else op._replace(gap=0, length=0, base=0)
             op = first._replace(length=first.length + op.gap + op.length)
         if side is not None:
@@ -105,7 +106,7 @@ def _merge_copies(old: memoryview, new: memoryview, rows: Sequence[_Row]) -> Pla
         end = tensor.offset + tensor.length
     if ops and ops[-1].method is Method.COPY:
         last = ops[-1]
-        if old[last.base + last.length :] == new[end:]:
+        if same_bytes(old[last.base + last.length :], new[end:]):
             ops[-1] = last._replace(length=last.length + len(new) - end)
     return Plan(ops, sides, sum(row.choice.cost for row in rows))
 
@@ -124,11 +125,8 @@ def _hide_rest(tensors: Sequence[Tensor], ops: Sequence[Op]) -> list[Op]:
 
 def _plan_general(old: memoryview, new: memoryview) -> list[Op]:
     """Copy what both files begin and end with; the rest is text."""
-    most = min(len(old), len(new))
-    head = _common(old[:most], new[:most])
-    rest = most - head
-    back_old, back_new = old[len(old) - rest :], new[len(new) - rest :]
-    tail = _common(back_old[::-1], back_new[::-1])
+    head = common_head(old, new)
+    tail = common_tail(old[head:], new[head:])
     ops: list[Op] = []
     if head:
         ops.append(Op(Method.COPY, 1, 0, head, 0, b""))
@@ -136,15 +134,3 @@ def _plan_general(old: memoryview, new: memoryview) -> list[Op]:
         gap = len(new) - head - tail
         ops.append(Op(Method.COPY, 1, gap, tail, len(old) - tail, b""))
     return ops
-
-
-def _common(left: memoryview, right: memoryview) -> int:
-    """Return how many bytes two views of one length have in common at their start."""
-    step, at = 1 << 16, 0
-    while at < len(left) and left[at : at + step] == right[at : at + step]:
-        at += step
-    if at >= len(left):
-        return len(left)
-    a = np.frombuffer(bytes(left[at : at + step]), np.uint8)
-    b = np.frombuffer(bytes(right[at : at + step]), np.uint8)
-    return at + int(np.argmax(a != b))
