@@ -2,7 +2,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
-from tests.support.documents import hex_of
 
 from modelfleet_manifests.admission import (
     EVERYONE,
@@ -14,6 +13,7 @@ from modelfleet_manifests.admission import (
     threshold,
 )
 from modelfleet_manifests.deployment import Admit, Paused, Spread
+from tests.support.documents import hex_of
 
 ids = st.lists(
     st.integers(0, 2**128 - 1).map(lambda n: hex_of(n, 32)), unique=True, max_size=40

@@ -7,6 +7,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from modelfleet_manifests.assignment import ByGroup, ByHold, ByPin, ByRemove, Since
+from modelfleet_manifests.deployment import Admit, Left, Paused, Spread, Step
+from modelfleet_manifests.document import NotUnderstood
+from modelfleet_manifests.header import Minimum
+from modelfleet_manifests.profiles import Facts
+from modelfleet_manifests.release import Release
+from modelfleet_manifests.resolve import resolve
+from modelfleet_manifests.trust import Recalls, TrustView
+from modelfleet_manifests.wanted import Action, Documents, Local, Reason, Wanted
 from tests.support.documents import (
     ENROLMENT,
     GROUP,
@@ -20,16 +30,6 @@ from tests.support.documents import (
     step_of,
     view_of,
 )
-
-from modelfleet_manifests.assignment import ByGroup, ByHold, ByPin, ByRemove, Since
-from modelfleet_manifests.deployment import Admit, Left, Paused, Spread, Step
-from modelfleet_manifests.document import NotUnderstood
-from modelfleet_manifests.header import Minimum
-from modelfleet_manifests.profiles import Facts
-from modelfleet_manifests.release import Release
-from modelfleet_manifests.resolve import resolve
-from modelfleet_manifests.trust import Recalls, TrustView
-from modelfleet_manifests.wanted import Action, Documents, Local, Reason, Wanted
 
 FACTS = Facts(arch="x86_64", opset=21)
 V1 = release_of("1.0.0")
