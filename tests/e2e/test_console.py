@@ -12,13 +12,8 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
-from tests.support.devices import (
-    SimDevice,
-    make_line,
-    operate,
-    publish_releases,
-    target,
-)
+from tests.support.devices import SimDevice
+from tests.support.lines import make_line, operate, publish_releases, target
 from tests.support.server import ServerUnderTest
 from tests.support.system import require_chromium
 from tests.support.waiting import eventually

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 from tests.support.commands import Commands
-from tests.support.devices import SimDevice, publish_releases
+from tests.support.devices import SimDevice
+from tests.support.lines import publish_releases
 from tests.support.server import ServerUnderTest
 
 from modelfleet_server.cli.durations import parse_duration

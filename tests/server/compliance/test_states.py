@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import httpx2
 import pytest
-from tests.support.devices import (
-    SimDevice,
+from tests.support.devices import SimDevice
+from tests.support.lines import (
     fleet_of,
     make_engine,
     make_line,

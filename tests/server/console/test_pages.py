@@ -4,7 +4,7 @@ import re
 
 import httpx2
 import pytest
-from tests.support.devices import make_engine, make_line, operate, publish_releases, target
+from tests.support.lines import make_engine, make_line, operate, publish_releases, target
 from tests.support.server import ServerUnderTest
 
 from modelfleet_server.console.login import safe_path

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import httpx2
-from tests.support.devices import make_line, operate, publish_releases, target
+from tests.support.lines import make_line, operate, publish_releases, target
 from tests.support.server import ServerUnderTest
 
 from modelfleet_server.console.streams import EVERY_S, SHARE, Shots

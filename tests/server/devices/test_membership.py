@@ -3,13 +3,8 @@
 from typing import Any
 
 import pytest
-from tests.support.devices import (
-    SimDevice,
-    make_line,
-    operate,
-    publish_releases,
-    target,
-)
+from tests.support.devices import SimDevice
+from tests.support.lines import make_line, operate, publish_releases, target
 from tests.support.server import ServerUnderTest
 
 from modelfleet_manifests.assignment import Assignment, ByGroup

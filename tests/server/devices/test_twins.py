@@ -4,13 +4,8 @@ import json
 
 import pytest
 from sqlmodel import select
-from tests.support.devices import (
-    SimDevice,
-    make_line,
-    operate,
-    publish_releases,
-    target,
-)
+from tests.support.devices import SimDevice
+from tests.support.lines import make_line, operate, publish_releases, target
 from tests.support.server import ServerUnderTest
 from tests.support.waiting import eventually
 

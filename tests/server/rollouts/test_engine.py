@@ -6,15 +6,8 @@ from typing import Any
 import httpx2
 import pytest
 from sqlmodel import func, select
-from tests.support.devices import (
-    ARM64,
-    SimDevice,
-    make_engine,
-    make_line,
-    operate,
-    publish_releases,
-    target,
-)
+from tests.support.devices import ARM64, SimDevice
+from tests.support.lines import make_engine, make_line, operate, publish_releases, target
 from tests.support.server import ServerUnderTest
 
 from modelfleet_manifests.deployment import Deployment, Paused, Step
