@@ -14,7 +14,7 @@ from modelfleet_manifests.errors import FormatError, SizeError
 MAX_DEPTH = 32
 MAX_INTEGER = 2**53 - 1
 _REFUSED = re.compile("[\x00-\x1f\ud800-\udfff]")
-_LONG = re.compile(rb"(?:^|[:,\[-])[0-9]{16}")
+_LONG = re.compile(rb"[:,\[-][0-9]{16}")
 _encode = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
 ).encode
@@ -66,7 +66,7 @@ def _is_plain(data: bytes) -> bool:
     Without a backslash no string holds a control character or half a pair: JSON and UTF-8
     forbid both. Without sixteen digits in a row where a number may stand none is too large.
     """
-    return b"\\" not in data and _LONG.search(data) is None
+    return b"\\" not in data and _LONG.search(b":" + data) is None
 
 
 def _check_depth(value: object, depth: int) -> None:
