@@ -9,6 +9,10 @@
 | `recipes`    | what is tried for a profile, and the digests of recipes and tools      |
 | `choosing`   | which candidate ships, and why: the gate, the objective, the front     |
 | `children`   | starts `child` under limits: the only process that parses models       |
+| `launcher`   | one such child: its pipes, its deadline, how it died                   |
+| `verifying`  | builds a variant again, and says what differs                          |
+| `emulation`, `scoring` | numbers as another processor computes them                   |
+| `plain`      | a first run, on plain inputs                                           |
 | `door`, `graph` | static checks of an ONNX file before anything loads it              |
 | `datasets`   | evaluation and calibration sets                                        |
 | `making`     | one build from end to end, of `steps`, `evaluate`, `golden`, `patches` |

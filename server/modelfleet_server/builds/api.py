@@ -33,6 +33,7 @@ class CandidateOut(BaseModel):
     size: int | None
     wire: int | None
     memory_mb: float | None
+    emulated: dict[str, float]
     chosen: bool
     best: bool
     verdict: str
@@ -46,7 +47,7 @@ class CandidateOut(BaseModel):
 
 
 class BuildOut(BaseModel):
-    """A build. `precision`, `why`, `metrics` and `candidates` are null until it is done."""
+    """A build. What it made, from `precision` to `unproven`, is null until it is done."""
 
     id: str
     version_id: str
@@ -63,6 +64,7 @@ class BuildOut(BaseModel):
     why: str | None
     metrics: dict[str, str] | None
     candidates: list[CandidateOut] | None
+    unproven: list[str] | None
     queued_ms: int
     started_ms: int | None
     finished_ms: int | None
@@ -76,6 +78,7 @@ class BuildOut(BaseModel):
             precision=built.precision if built else None,
             why=built.why if built else None,
             metrics=built.metrics if built else None,
+            unproven=built.unproven if built else None,
             candidates=[CandidateOut.of(one) for one in built.front] if built else None,
         )
 

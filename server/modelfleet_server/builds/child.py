@@ -24,6 +24,7 @@ from modelfleet_server.builds.domain import (
     Order,
     PlainJob,
     Progress,
+    ScoreJob,
     VerifyJob,
 )
 from modelfleet_server.builds.errors import ChildError, to_answer
@@ -64,6 +65,10 @@ def work(job: Job, say: Say) -> Answer:
 
         try_out(Path(job.model), job.schema)
         return Answer(ran=True)
+    if isinstance(job, ScoreJob):
+        from modelfleet_server.builds.scoring import score  # noqa: PLC0415 limits first
+
+        return Answer(scores=score(job))
     if isinstance(job, VerifyJob):
         from modelfleet_server.builds.verifying import verify  # noqa: PLC0415 limits first
 

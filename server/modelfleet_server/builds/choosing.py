@@ -16,6 +16,8 @@ from modelfleet_server.builds.errors import ParityError
 
 Z = 1.959964
 """Of the normal distribution: 95 % lie between -Z and Z."""
+_ROUNDING = 1e-9
+"""A loss of exactly the budget is within it."""
 NEAR = 1.1
 """Candidates that take at most this much more than the fastest are as fast: of these the
 one with the fewest bytes on the wire ships."""
@@ -36,6 +38,7 @@ class Candidate(msgspec.Struct, kw_only=True, omit_defaults=True):
         size: Bytes.
         wire: Bytes that a device fetches which runs the newest release before.
         memory_mb: What loading and running it took.
+        emulated: Accuracy by emulated processor.
         chosen: It ships.
         best: No other candidate is at least as good in everything and better in one.
         verdict: Why it ships, or why it does not.
@@ -52,6 +55,7 @@ class Candidate(msgspec.Struct, kw_only=True, omit_defaults=True):
     size: int | None = None
     wire: int | None = None
     memory_mb: float | None = None
+    emulated: dict[str, float] = {}
     chosen: bool = False
     best: bool = False
     verdict: str = ""
@@ -72,7 +76,7 @@ def out_of_budget(one: Candidate, master_accuracy: float, objective: Objective) 
     """Return why a measured candidate must not ship, "" if it may."""
     accuracy, differ = _measured(one.accuracy), int(_measured(one.disagreements))
     lost = master_accuracy - accuracy
-    if lost > float(objective.accuracy_drop):
+    if lost > float(objective.accuracy_drop) + _ROUNDING:
         return (
             f"{one.name} loses {lost:.4f} of accuracy, over the budget of "
             f"{objective.accuracy_drop}"

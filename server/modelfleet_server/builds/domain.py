@@ -137,6 +137,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
         patches: From earlier files to this variant's.
         problems: What went wrong without failing the build, in words.
         front: All candidates with their figures and verdicts.
+        unproven: What the profile wants shown and this machine could not show.
     """
 
     recipe_name: str = ""
@@ -154,6 +155,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     patches: list[BuiltPatch] = []
     problems: list[str] = []
     front: list[Candidate] = []
+    unproven: list[str] = []
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +239,22 @@ class VerifyJob(msgspec.Struct, frozen=True, kw_only=True, tag="verify"):
     toolchain: str
 
 
+class ScoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="score"):
+    """Answer the first `samples` of an evaluation set; `schema` is the master's."""
+
+    model: str
+    evaluation: str
+    schema: Schema
+    samples: int
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True):
+    """The class that was answered for each sample, and how many are right."""
+
+    answers: list[int]
+    right: int
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a variant is what its recipe makes.
 
@@ -253,7 +271,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     differences: list[str] = []
 
 
-Job = InspectJob | PlainJob | BuildJob | VerifyJob
+Job = InspectJob | PlainJob | BuildJob | VerifyJob | ScoreJob
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,4 +290,5 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     built: Built | None = None
     verdict: Verdict | None = None
     ran: bool = False
+    scores: Scores | None = None
     error: dict[str, str] | None = None

@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 from sqlmodel import Session
 
 from modelfleet_manifests.errors import ManifestError
-from modelfleet_manifests.release import File, Golden, Variant
+from modelfleet_manifests.release import File, Golden, Schema, Variant
 from modelfleet_server.blobs.service import Blob, BlobStore, keep
 from modelfleet_server.builds import children, service
 from modelfleet_server.builds.domain import BuildJob, Built, Progress
+from modelfleet_server.builds.emulation import build_proven
 from modelfleet_server.builds.errors import BuildError, ChildError
 from modelfleet_server.builds.recipes import plan_for
 from modelfleet_server.builds.tables import Build
@@ -142,6 +144,7 @@ class Worker:
         with self._database.read() as session:
             material = catalog.get_material(session, build.version_id)
             bases = service.find_bases(session, build)
+            tensors = catalog.get_version(session, build.version_id).tensors_json
         master = self._blobs.get(material.master)
         job = BuildJob(
             master=str(self._blobs.path_of(master.digest)),
@@ -154,14 +157,15 @@ class Worker:
         ask = children.Ask(lambda progress: self._note(build.id, progress), self._stop)
         limits = children.limits_for(master.length)
         with tempfile.TemporaryDirectory(prefix="build-", dir=self._scratch) as folder:
-            built = children.build(job, limits, Path(folder), ask)
+            schema = msgspec.json.decode(tensors, type=Schema)
+            built, made = build_proven(job, limits, Path(folder), schema, ask)
             for problem in built.problems:
                 log.warning("build %s of %s: %s", *_names(build), problem)
-            model = self._blobs.put(Path(folder) / built.model.name)
-            golden = self._blobs.put(Path(folder) / built.golden.name)
+            model = self._blobs.put(made / built.model.name)
+            golden = self._blobs.put(made / built.golden.name)
             patches = {
                 patch.base: catalog.Patch(
-                    self._blobs.put(Path(folder) / patch.name), patch.method, patch.memory
+                    self._blobs.put(made / patch.name), patch.method, patch.memory
                 )
                 for patch in built.patches
             }

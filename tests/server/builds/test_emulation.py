@@ -1,0 +1,171 @@
+"""A variant is scored as its devices compute, and what fails there does not ship."""
+
+import os
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import helper, numpy_helper
+from tests.server.builds.models import CALIBRATION, EVALUATION, dense, digits, save
+
+from modelfleet_manifests.profiles.definition import Emulated, Profile
+from modelfleet_manifests.profiles.recipe import RaiseOpset, Recipe, Static
+from modelfleet_server.builds import children, door, emulation
+from modelfleet_server.builds.domain import BuildJob, Built, ScoreJob, Scores
+from modelfleet_server.builds.probe import EXACT, SATURATED, make_probe
+from modelfleet_server.builds.recipes import plan_for
+
+HASWELL = Emulated(arch="x86_64", cpu="Haswell")
+needs_qemu = pytest.mark.skipif(
+    emulation.find_emulator(HASWELL) is None, reason="qemu-x86_64 is not installed"
+)
+
+
+def proven(job: BuildJob, folder: Path) -> tuple[Built, Path]:
+    schema = door.check(Path(job.master)).schema
+    limits = children.limits_for(Path(job.master).stat().st_size)
+    return emulation.build_proven(job, limits, folder, schema, children.Ask())
+
+
+def digits_job(profile: Profile) -> BuildJob:
+    return BuildJob(
+        master=str(digits()),
+        evaluation=str(EVALUATION),
+        calibration=str(CALIBRATION),
+        profile=profile,
+    )
+
+
+def assumed(profile: str) -> Profile:
+    """The profile with int8 wherever the gate lets it pass, to see it emulated."""
+    plan = plan_for(profile)
+    objective = msgspec.structs.replace(plan.objective, latency="assumed")
+    return msgspec.structs.replace(plan, objective=objective)
+
+
+def answer_here() -> int:
+    session = ort.InferenceSession(make_probe(), providers=["CPUExecutionProvider"])
+    (answer,) = session.run(None, {"a": np.full((1, 64), 255, np.uint8)})
+    return int(answer.item())
+
+
+def test_the_probe_is_small_and_tells_how_this_machine_computes() -> None:
+    data = make_probe()
+    assert len(data) <= 200
+    assert data == make_probe()
+    onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
+    assert answer_here() in (EXACT, SATURATED)
+
+
+def test_what_cannot_be_emulated_here_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    built, _ = proven(digits_job(assumed("x86-avx2")), tmp_path)
+    assert built.recipe_name == "int8"
+    assert built.unproven == ["Haswell: qemu-x86_64 is not installed here"]
+    assert emulation.find_emulator(Emulated(arch="s390x", cpu="max")) is None
+
+
+def test_the_masters_own_bytes_need_no_proof(tmp_path: Path) -> None:
+    plan = msgspec.structs.replace(
+        assumed("x86-avx2"), candidates=plan_for("generic").candidates
+    )
+    built, _ = proven(digits_job(plan), tmp_path)
+    assert (built.unproven, built.front[0].emulated) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("answers", "right", "words"),
+    [
+        ([1] * 100, 100, ""),
+        ([1] * 98 + [2] * 2, 98, ""),
+        ([1] * 88 + [2] * 12, 88, "loses 0.1200 of accuracy"),
+        ([1] * 90 + [2] * 10, 99, "on 10 of 100 samples"),
+    ],
+)
+def test_the_budget_is_the_same_as_here(answers: list[int], right: int, words: str) -> None:
+    master = Scores(answers=[1] * 100, right=100)
+    reason = emulation.judge(
+        "int8", Scores(answers=answers, right=right), master, plan_for("x86-avx2")
+    )
+    assert words in reason
+    assert bool(reason) is bool(words)
+
+
+def saturating(folder: Path) -> BuildJob:
+    """Sums of sixty-four large products: U8S8 with weights of 8 bits clips each pair."""
+    tiled = helper.make_node("Concat", ["x"] * 16, ["wide"], axis=1)
+    model = dense(tiled, helper.make_node("MatMul", ["wide", "big"], ["h"]))
+    big = np.ones((64, 4), np.float32)
+    for kind in range(3):
+        big[kind::4, kind] = 0.7
+    model.graph.initializer.append(numpy_helper.from_array(big, "big"))
+    path = save(model, folder / "master.onnx")
+    rng = np.random.default_rng(7)
+    x = rng.random((200, 4)).astype(np.float32)
+    (scores,) = ort.InferenceSession(path).run(None, {"x": x})
+    np.savez(folder / "set.npz", x=x, y=scores.argmax(axis=1))
+    plan = assumed("x86-avx2")
+    exact = Recipe(name="int8", precision="int8",
+                   steps=[RaiseOpset(), Static(reduce_range=False)])  # fmt: skip
+    narrow = msgspec.structs.replace(
+        exact, name="int8-narrow", steps=[RaiseOpset(), Static(reduce_range=True)]
+    )
+    objective = msgspec.structs.replace(plan.objective, accuracy_drop="0.1",
+                                        disagreement="0.2")  # fmt: skip
+    return BuildJob(
+        master=str(path),
+        evaluation=str(folder / "set.npz"),
+        calibration=str(folder / "set.npz"),
+        profile=msgspec.structs.replace(
+            plan, candidates=[exact, narrow, plan.baseline], objective=objective
+        ),
+    )
+
+
+@needs_qemu
+@pytest.mark.slow
+def test_a_variant_that_saturates_on_its_devices_does_not_ship(tmp_path: Path) -> None:
+    """It is as good as its master where VNNI computes exactly."""
+    job = saturating(tmp_path)
+    (tmp_path / "builds").mkdir()
+    built, folder = proven(job, tmp_path / "builds")
+    assert built.recipe_name == "int8-narrow"
+    assert "int8 " in built.front[0].verdict
+    if answer_here() == EXACT:  # else it was refused before it came to that
+        assert "on an emulated Haswell" in built.front[0].verdict
+    assert built.front[1].emulated["Haswell"] > 0.9
+    assert (folder / "model.onnx").stat().st_size == built.model.length
+
+
+@needs_qemu
+@pytest.mark.slow
+def test_the_shipped_recipe_keeps_its_accuracy_without_vnni(tmp_path: Path) -> None:
+    built, _ = proven(digits_job(assumed("x86-avx2")), tmp_path)
+    (chosen,) = [one for one in built.front if one.chosen]
+    assert chosen.name == "int8"
+    assert abs(chosen.emulated["Haswell"] - (chosen.accuracy or 0)) < 0.02
+    assert built.unproven == []
+
+
+def test_a_child_may_be_started_by_another_program(tmp_path: Path) -> None:
+    """As an emulator is: a program that starts the one behind its options."""
+    program = tmp_path / f"qemu-{os.uname().machine}-static"
+    program.write_text('#!/bin/sh\n[ "$1" = -cpu ] && shift 2\nexec "$@"\n')
+    program.chmod(0o700)
+    job = digits_job(assumed("x86-avx2"))
+    schema = door.check(digits()).schema
+    wanted = ScoreJob(
+        model=job.master, evaluation=job.evaluation, schema=schema, samples=100
+    )
+    ask = children.Ask()
+    plain = children.score(wanted, emulation.LIMITS, ask)
+    started = children.score(
+        wanted, emulation.LIMITS, ask, prefix=[str(program), "-cpu", "max"]
+    )
+    assert plain == started
+    assert plain.right > 90
