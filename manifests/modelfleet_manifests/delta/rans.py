@@ -1,6 +1,6 @@
 """Range asymmetric numeral systems in many lanes at once, so that numpy is fast enough.
 
-A state is 32 bits, of which 16 leave at a time; frequencies add up to 2^12. Step by step,
+A state is 32 bits, of which 16 leave at a time; frequencies add up to 2^13. Step by step,
 lane i takes the i-th of the next elements. Lanes are not free: each carries a state. So the
 number of lanes halves towards the end of a block. A lane that retires gives its 16 low bits
 back as the next word to be read, and the lanes left at the end are few.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .bits import pack_bits, unpack_bits
 
-PROB_BITS: Final = 12
+PROB_BITS: Final = 13
 _TOTAL: Final = 1 << PROB_BITS
 _LOW: Final = 1 << 16
 """States are at least this between steps, and below 2^32."""
@@ -36,8 +36,10 @@ Array = NDArray[Any]
 # numpy is quicker with a scalar of the array's own type
 _SLOT_MASK: Final = np.uint32(_TOTAL - 1)
 _SHIFT: Final = np.uint32(PROB_BITS)
-_FREQUENCY: Final = np.uint32(20)
-_BIAS: Final = np.uint32(8)
+FREQUENCY: Final = np.uint32(19)
+BIAS: Final = np.uint32(6)
+_SYMBOL: Final = np.uint32(63)
+_FULL: Final = np.uint32(32 - PROB_BITS)
 _LIMIT: Final = np.uint32(_LOW)
 _WORD: Final = np.uint32(16)
 
@@ -47,7 +49,7 @@ class DecodingTables(NamedTuple):
 
     Attributes:
         places: Per context where its table starts in `entries`, int64.
-        entries: `frequency << 20 | (slot - start) << 8 | symbol` per slot, uint32.
+        entries: `frequency << 19 | (slot - start) << 6 | symbol` per slot, uint32.
     """
 
     places: Array
@@ -124,7 +126,7 @@ def encode_symbols(layout: Layout, codes: Array) -> bytes | None:
 
     Args:
         layout: How to deal them.
-        codes: Per element its frequency, 1 to 4095 of 2^12, times 2^16, plus the sum of the
+        codes: Per element its frequency, 1 to 8191 of 2^13, times 2^16, plus the sum of the
             frequencies of lower symbols; uint32.
 
     Returns:
@@ -141,13 +143,13 @@ def encode_symbols(layout: Layout, codes: Array) -> bytes | None:
         part = state[: end - start]
         code = codes[start:end]
         freq = code >> 16
-        full = (part >= freq << 20).nonzero()[0]
+        full = (part >= freq << _FULL).nonzero()[0]
         leaving = part[full]
         words.append(leaving.astype(np.uint16))
         part[full] = leaving >> 16
         quotient = part // freq
         code = code & 0xFFFF
-        # the state becomes quotient * 2^12 + start + remainder
+        # the state becomes quotient * 2^13 + start + remainder
         freq = _TOTAL - freq
         freq *= quotient
         part += freq
@@ -230,6 +232,7 @@ class Decoder:
             slots, found = self._slots[:size], self._found[:size]
             tables.places.take(contexts[start:stop], out=slots, mode="clip")
             self._step(tables.entries, slots, found)
+            found &= _SYMBOL
             symbols[start:stop] = found
             if stop == end:
                 return
@@ -246,9 +249,9 @@ class Decoder:
         slots += spare
         entries.take(slots, out=found, mode="clip")
         state >>= _SHIFT
-        np.right_shift(found, _FREQUENCY, out=spare)
+        np.right_shift(found, FREQUENCY, out=spare)
         state *= spare
-        np.right_shift(found, _BIAS, out=spare)
+        np.right_shift(found, BIAS, out=spare)
         spare &= _SLOT_MASK
         state += spare
         low = (state < _LIMIT).nonzero()[0]

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .rans import PROB_BITS, DecodingTables
+from .rans import BIAS, FREQUENCY, PROB_BITS, DecodingTables
 from .symbols import ALPHABET, ESCAPE, SIDE, bin_sizes
 
 Array = NDArray[Any]
@@ -25,6 +25,8 @@ _GUESSED: Final = 24
 """How many elements a guess weighs."""
 _SPARSE: Final = 1 << 16
 """Elements seen after which only one in four is counted: enough, and faster."""
+_SETTLED: Final = 1 << 18
+"""A context whose counts add up to more gives nothing to symbols it has not seen."""
 _OLD_AGE: Final = 1 << 21
 """A context whose counts add up to more is halved, so that it follows changes."""
 
@@ -104,10 +106,10 @@ class Tables:
             return self._held[1]
         freqs, starts = self._freqs[contexts].ravel(), self._starts[contexts].ravel()
         heads = np.tile(np.arange(ALPHABET, dtype=np.uint32), contexts.size)
-        heads |= freqs << np.uint32(20)
-        heads -= starts << np.uint32(8)
+        heads |= freqs << FREQUENCY
+        heads -= starts << BIAS
         # within a run of one symbol, slot - start counts up from 0
-        slots = np.tile(np.arange(_TOTAL, dtype=np.uint32) << np.uint32(8), contexts.size)
+        slots = np.tile(np.arange(_TOTAL, dtype=np.uint32) << BIAS, contexts.size)
         entries = np.repeat(heads, freqs)
         entries += slots
         places = np.zeros(len(self._freqs), np.int64)
@@ -123,15 +125,15 @@ class Tables:
 
 
 def _frequencies(counts: Array) -> tuple[Array, Array]:
-    """Return (frequencies, starts) per context and symbol, uint32; each row adds to 2^12.
+    """Return (frequencies, starts) per context and symbol, uint32; each row adds to 2^13.
 
     Symbols that were never counted have frequency 0 and are escaped, but for the neighbours
-    of those that were: so what is used can spread.
+    of those that were, while the context is young: so what is used can spread.
     """
-    seen = counts > 0
-    used = seen.astype(np.int64)
-    used[:, 1:ESCAPE] |= seen[:, : ESCAPE - 1]
-    used[:, : ESCAPE - 1] |= seen[:, 1:ESCAPE]
+    used = (counts > 0).astype(np.int64)
+    spreads = (counts > 0) & (counts.sum(1, keepdims=True) < _SETTLED)
+    used[:, 1:ESCAPE] |= spreads[:, : ESCAPE - 1]
+    used[:, : ESCAPE - 1] |= spreads[:, 1:ESCAPE]
     room = _TOTAL - used.sum(1, keepdims=True)
     freqs = used + counts * room // counts.sum(1, keepdims=True)
     top = counts.argmax(1)

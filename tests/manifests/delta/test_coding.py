@@ -89,7 +89,7 @@ def test_many_lanes_cost_little() -> None:
     layout = choose_layout(codes, symbols.size)
     data = encode_symbols(layout, codes)
     assert data is not None
-    ideal = float((12 - np.log2(codes >> 16)).sum()) / 8
+    ideal = float((13 - np.log2(codes >> 16)).sum()) / 8
     assert layout.top >= 10
     assert len(data) < ideal * 1.015
 
