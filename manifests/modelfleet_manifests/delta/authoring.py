@@ -9,6 +9,8 @@ from .text import MAX_WINDOW, MAX_WINDOWS, Text, encode_text
 
 _LEVELS: Final = ((4 << 20, 19), (32 << 20, 12))
 """(bytes of text up to which, zstd level): high levels only while they are cheap."""
+_FASTEST: Final = 9
+"""Below, zstd does not see most of a window of 2 MiB."""
 
 
 class TextAuthor:
@@ -21,7 +23,9 @@ class TextAuthor:
         gaps = list_new_text(header, ops)
         self._new = Text(lambda at, size: new[at : at + size], gaps)
         self._old = Text(lambda at, size: old[at : at + size], list_old_text(header, ops))
-        self._level = next((level for size, level in _LEVELS if self._new.size <= size), 3)
+        self._level = next(
+            (level for size, level in _LEVELS if self._new.size <= size), _FASTEST
+        )
         self._anchors: Anchors | None = None
         self._done = 0
         self._last = 0  # where the block before ended in the old text

@@ -9,6 +9,7 @@ from .choosing import Choice, choose
 from .comparing import common_head, common_tail, same_bytes
 from .container import MAX_OPS, Method, Op
 from .matching import Pair, match_tensors
+from .packing import pack
 from .prediction import Side
 from .tensors import Tensor, fit_tensors, scan_model
 from .wire import WireError
@@ -16,6 +17,12 @@ from .wire import WireError
 MIN_FRESH_BYTES: Final = 256
 """Shorter tensors without an old one compress better as text."""
 
+
+_DEAR: Final = 0.3
+"""Share of its size above which a tensor is tried as text."""
+_MUCH_LESS: Final = 0.7
+_PIECE: Final = 1 << 15
+_AROUND: Final = 1 << 18
 
 SideTensors = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
 """Tensors of an old and a new file of external data."""
@@ -58,10 +65,31 @@ def plan_ops(old: memoryview, new: memoryview, sides: SideTensors | None = None)
     except WireError:
         return Plan(_plan_general(old, new), {}, 0.0)
     pairs = match_tensors(old, new, old_tensors, new_tensors)
-    rows = [row for pair in pairs if (row := _plan_tensor(old, new, pair)) is not None]
+    rows: list[_Row] = []
+    shown: set[int] = set()  # offsets of old tensors that are text
+    for pair in pairs:
+        row = _plan_tensor(old, new, pair)
+        if row is not None and pair.old is not None and _moved(old, new, pair, row):
+            shown.add(pair.old.offset)
+        elif row is not None:
+            rows.append(row)
     plan = _merge_copies(old, new, _keep_largest(rows))
-    plan.ops.extend(_hide_rest(old_tensors, plan.ops))
+    hidden = [tensor for tensor in old_tensors if tensor.offset not in shown]
+    plan.ops.extend(_hide_rest(hidden, plan.ops))
     return plan
+
+
+def _moved(old: memoryview, new: memoryview, pair: Pair, row: _Row) -> bool:
+    """Return whether a tensor is better off as text: its bytes are there, elsewhere."""
+    tensor, base = pair.new, pair.old
+    if base is None or row.choice.cost < _DEAR * tensor.length or tensor.length < _PIECE:
+        return False
+    middle = (tensor.length - _PIECE) // 2
+    piece = new[tensor.offset + middle : tensor.offset + middle + _PIECE]
+    start = base.offset + max(0, middle - _AROUND)
+    end = min(base.offset + base.length, start + 2 * _AROUND)
+    frame = pack(piece, level=2, base=bytes(old[start:end]))
+    return len(frame) / _PIECE < _MUCH_LESS * row.choice.cost / tensor.length
 
 
 def _plan_tensor(old: memoryview, new: memoryview, pair: Pair) -> _Row | None:

@@ -124,3 +124,10 @@ def test_a_tensor_that_grew_or_shrank_pays_for_its_new_rows(
     new = make_model({"w": weights[:after].copy()})
     patch = round_trip(make_model({"w": weights[:before].copy()}), new)
     assert len(patch) < 2000 + max(0, after - before) * 1200
+
+
+def test_rows_that_moved_are_found() -> None:
+    weights = make_weights(1, shape=(600, 300))
+    moved = np.roll(weights, 7, axis=0)
+    patch = round_trip(make_model({"w": weights}), make_model({"w": moved}))
+    assert len(patch) < 20_000
