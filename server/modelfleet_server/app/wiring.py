@@ -35,6 +35,7 @@ from modelfleet_server.app import health
 from modelfleet_server.app.housekeeping import Housekeeping
 from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.bridge.message import Handler
+from modelfleet_server.builds.profiles import load_profiles
 from modelfleet_server.builds.worker import Stores, Worker
 from modelfleet_server.builds.workshop import make_workshop
 from modelfleet_server.catalog import service as catalog
@@ -117,7 +118,8 @@ HANDLERS: tuple[tuple[str, Callable[[Parts], Handler]], ...] = (
 def _make_worker(parts: Parts) -> Worker:
     settings = parts.get(Settings)
     stores = Stores(parts.get(Database), parts.get(BlobStore), settings.scratch / "builds")
-    return Worker(stores, children=settings.workers)
+    own = load_profiles(settings.home / "profiles")
+    return Worker(stores, children=settings.workers, profiles=own)
 
 
 def _make_engine(parts: Parts) -> RolloutEngine:
@@ -149,7 +151,7 @@ def make_parts(settings: Settings) -> Parts:
     parts.put(Database(settings.database_url))
     blobs = BlobStore(settings.blobs_url, settings.scratch)
     parts.put(blobs)
-    parts.put(make_workshop(blobs))
+    parts.put(make_workshop(blobs, load_profiles(settings.home / "profiles")))
     parts.put(Throttle())
     parts.put(Authenticators([authenticate, recognise_device]))
     parts.put(TwinKeeper())

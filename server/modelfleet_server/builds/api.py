@@ -4,14 +4,15 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlmodel import select
 
 from modelfleet_server.builds import service
 from modelfleet_server.builds.choosing import Candidate, interval
 from modelfleet_server.builds.domain import State
+from modelfleet_server.builds.overrides import Override, override
 from modelfleet_server.builds.tables import Build
-from modelfleet_server.kit.access import OperatorDep, ViewerDep
+from modelfleet_server.kit.access import ApproverDep, OperatorDep, ViewerDep
 from modelfleet_server.kit.api import NowDep, ReadDep, WriteDep
 from modelfleet_server.kit.paging import Page, PageDep, fetch_page
 
@@ -28,6 +29,7 @@ class CandidateOut(BaseModel):
     disagreements: int | None
     disagreement_high: float | None
     samples: int
+    distance: float | None
     latency_ms: float | None
     p95_ms: float | None
     size: int | None
@@ -46,6 +48,13 @@ class CandidateOut(BaseModel):
         return cls(**msgspec.structs.asdict(one), disagreement_high=high)
 
 
+class OverrideIn(BaseModel):
+    """Which candidate may pass the gate, and why."""
+
+    candidate: str = Field(max_length=32)
+    reason: str = Field(min_length=10, max_length=500)
+
+
 class BuildOut(BaseModel):
     """A build. What it made, from `precision` to `unproven`, is null until it is done."""
 
@@ -54,6 +63,7 @@ class BuildOut(BaseModel):
     profile: str
     state: State
     attempts: int
+    override: str
     step: str
     done: int
     of: int
@@ -111,3 +121,18 @@ def post_retry(
 ) -> BuildOut:
     """Queue a failed build again."""
     return BuildOut.of_row(service.retry(session, build_id, actor=str(actor), at_ms=now))
+
+
+@router.post("/{build_id}/override")
+def post_override(
+    build_id: str, wish: OverrideIn, session: WriteDep, actor: ApproverDep, now: NowDep
+) -> BuildOut:
+    """Let a candidate pass the parity gate, with a reason that is kept for good."""
+    build = override(
+        session,
+        build_id,
+        Override(wish.candidate, wish.reason),
+        actor=str(actor),
+        at_ms=now,
+    )
+    return BuildOut.of_row(build)

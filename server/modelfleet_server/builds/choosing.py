@@ -16,6 +16,9 @@ from modelfleet_server.builds.errors import ParityError
 
 Z = 1.959964
 """Of the normal distribution: 95 % lie between -Z and Z."""
+SAME = 1e-4
+"""A candidate whose scores are off by no more than this share of the largest computes what
+its master does: then few samples are enough."""
 _ROUNDING = 1e-9
 """A loss of exactly the budget is within it."""
 NEAR = 1.1
@@ -33,6 +36,8 @@ class Candidate(msgspec.Struct, kw_only=True, omit_defaults=True):
         accuracy: Share of right answers on the evaluation set.
         disagreements: Samples on which it answers otherwise than its master.
         samples: Of the evaluation set.
+        distance: The largest difference to a score of the master, as a share of the
+            largest score.
         latency_ms: Median CPU time of one sample on one thread of this machine.
         p95_ms: The 95th percentile of it.
         size: Bytes.
@@ -50,6 +55,7 @@ class Candidate(msgspec.Struct, kw_only=True, omit_defaults=True):
     accuracy: float | None = None
     disagreements: int | None = None
     samples: int = 0
+    distance: float | None = None
     latency_ms: float | None = None
     p95_ms: float | None = None
     size: int | None = None
@@ -81,6 +87,8 @@ def out_of_budget(one: Candidate, master_accuracy: float, objective: Objective) 
             f"{one.name} loses {lost:.4f} of accuracy, over the budget of "
             f"{objective.accuracy_drop}"
         )
+    if one.distance is not None and one.distance <= SAME:
+        return ""
     _, high = interval(differ, one.samples)
     if high > float(objective.disagreement):
         return (

@@ -137,6 +137,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
         patches: From earlier files to this variant's.
         problems: What went wrong without failing the build, in words.
         front: All candidates with their figures and verdicts.
+        overridden: An approver let it pass the gate.
         unproven: What the profile wants shown and this machine could not show.
     """
 
@@ -156,6 +157,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str] = []
     front: list[Candidate] = []
     unproven: list[str] = []
+    overridden: bool = False
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

@@ -115,6 +115,12 @@ class MoveError(ConflictError):
     code = "build-state"
 
 
+class NotGatedError(ConflictError):
+    """There is no gate to override: the build did not fail by it."""
+
+    code = "build-not-gated"
+
+
 _ANSWERS: dict[str, type[InvalidError]] = {
     kind.code: kind
     for kind in (

@@ -163,6 +163,13 @@ def latencies_ms(
     return [np.array(times) for times in taken]
 
 
+def distance(scores: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Return the largest difference as a share of the largest reference."""
+    off = np.abs(scores.astype(np.float64) - reference.astype(np.float64)).max()
+    largest = np.abs(reference.astype(np.float64)).max()
+    return float(off / max(largest, np.finfo(np.float32).tiny))
+
+
 def resident_mb() -> float:
     """Return how much memory this process holds, in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])

@@ -89,6 +89,7 @@ def make(job: BuildJob, folder: Path, tell: Tell) -> Built:
         built,
         why=why,
         front=front,
+        overridden=bool(job.override),
         patches=[*patches.get(chosen.name, []), *more],
         problems=[*problems, *also],
     )
@@ -169,6 +170,7 @@ def _attempt(
     one.memory_mb = max(0.0, evaluate.resident_mb() - before)
     one.size = trial.path.stat().st_size
     one.samples = len(answers)
+    one.distance = evaluate.distance(scores, material.scores)
     one.accuracy = float((answers == material.evaluation.labels).mean())
     one.disagreements = int((answers != material.scores.argmax(axis=1)).sum())
     return one

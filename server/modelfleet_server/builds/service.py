@@ -1,11 +1,12 @@
 """What can be done with builds; the worker calls most of it. Never commits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
+from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_manifests.semver import Version
 from modelfleet_server.audit.service import record
 from modelfleet_server.builds.domain import (
@@ -17,8 +18,11 @@ from modelfleet_server.builds.domain import (
     State,
     after,
 )
-from modelfleet_server.builds.errors import BuildNotFoundError, LostError
-from modelfleet_server.builds.recipes import plan_for
+from modelfleet_server.builds.errors import (
+    BuildNotFoundError,
+    LostError,
+)
+from modelfleet_server.builds.profiles import find_profile, shipped_profiles
 from modelfleet_server.builds.tables import Build
 from modelfleet_server.catalog import service as catalog
 from modelfleet_server.catalog.domain import State as VersionState
@@ -32,7 +36,13 @@ WORKER = str(system("builds"))
 
 
 def queue(
-    session: Session, version_id: str, profiles: Iterable[str], *, actor: str, at_ms: int
+    session: Session,
+    version_id: str,
+    profiles: Iterable[str],
+    *,
+    actor: str,
+    at_ms: int,
+    known: Mapping[str, Profile] | None = None,
 ) -> list[Build]:
     """Ask for variants of a version; a build that is there already stays as it is.
 
@@ -42,13 +52,14 @@ def queue(
         profiles: Names of profiles, at least one.
         actor: Who asks.
         at_ms: Now.
+        known: All profiles that there are; None for the shipped ones.
 
     Raises:
         UnknownProfileError: There is no recipe for one of them; nothing is queued.
     """
     wanted = list(dict.fromkeys(profiles))
     for profile in wanted:
-        plan_for(profile)
+        find_profile(profile, known or shipped_profiles())
     there = {build.profile: build for build in list_builds(session, version_id)}
     new = [profile for profile in wanted if profile not in there]
     for profile in new:

@@ -22,6 +22,7 @@ class Build(SQLModel, table=True):
         code: Of the error, for programs; empty unless failed.
         reason: Why it failed, in words.
         hint: What to do about it.
+        override: The candidate that an approver let pass the gate; empty for none.
         built_json: What was built, see `domain.Built`; empty until done.
         queued_ms: When it was asked for, or asked for again.
     """
@@ -40,6 +41,7 @@ class Build(SQLModel, table=True):
     code: str = Field(default="", max_length=64)
     reason: str = ""
     hint: str = ""
+    override: str = Field(default="", max_length=32)
     built_json: str = ""
     queued_ms: int = Field(sa_type=BigInt)
     started_ms: int | None = Field(default=None, sa_type=BigInt)

@@ -16,13 +16,14 @@ import msgspec
 from sqlmodel import Session
 
 from modelfleet_manifests.errors import ManifestError
+from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_manifests.release import File, Golden, Schema, Variant
 from modelfleet_server.blobs.service import Blob, BlobStore, keep
 from modelfleet_server.builds import children, service
 from modelfleet_server.builds.domain import BuildJob, Built, Progress
 from modelfleet_server.builds.emulation import build_proven
 from modelfleet_server.builds.errors import BuildError, ChildError
-from modelfleet_server.builds.recipes import plan_for
+from modelfleet_server.builds.profiles import find_profile, shipped_profiles
 from modelfleet_server.builds.tables import Build
 from modelfleet_server.catalog import service as catalog
 from modelfleet_server.kit.clock import Clock, now_ms
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.25
 """How soon a queued build is seen, whichever process queued it; one indexed read."""
 STOP_S = 10.0
+OVERRIDE = "parity-override"
+"""The metric of a variant that an approver let pass the gate: it is signed and shown."""
 
 
 OnFinished = Callable[[Session, str], None]
@@ -64,6 +67,7 @@ class Worker:
         on_finished: What else follows when the catalog has taken a version as built. If
             it raises `AppError`, the last build is failed with this reason.
         children: How many builds run at once.
+        profiles: What is built for which profile; None for the shipped ones.
         clock: Unix milliseconds.
     """
 
@@ -73,10 +77,12 @@ class Worker:
         on_finished: OnFinished = lambda _session, _version: None,
         *,
         children: int = 1,
+        profiles: Mapping[str, Profile] | None = None,
         clock: Clock = now_ms,
     ) -> None:
         self._database, self._blobs, self._scratch = stores
         self._on_finished = on_finished
+        self._profiles = profiles or shipped_profiles()
         self._clock = clock
         self._stop = threading.Event()
         self._threads = [
@@ -151,7 +157,8 @@ class Worker:
             evaluation=str(self._blobs.path_of(material.evaluation)),
             calibration=material.calibration
             and str(self._blobs.path_of(material.calibration)),
-            profile=plan_for(build.profile),
+            profile=find_profile(build.profile, self._profiles),
+            override=build.override,
             bases={base: str(self._blobs.path_of(base)) for base in bases},
         )
         ask = children.Ask(lambda progress: self._note(build.id, progress), self._stop)
@@ -218,7 +225,7 @@ def make_variant(
         toolchain=built.toolchain,
         calibration=calibration,
         vouched="waived",
-        metrics=built.metrics,
+        metrics={**built.metrics, **({OVERRIDE: "1"} if built.overridden else {})},
     )
 
 

@@ -79,3 +79,18 @@ def test_a_build_that_is_not_there_is_named(server: ServerUnderTest) -> None:
     answer = server.client(Role.VIEWER).get("/api/v1/builds/nobody")
     assert answer.status_code == HTTPStatus.NOT_FOUND
     assert answer.json()["code"] == "build-not-found"
+
+
+def test_only_approvers_override_and_with_a_reason(
+    server: ServerUnderTest, desk: Desk
+) -> None:
+    desk.publish("generic")
+    path = f"/api/v1/builds/{fail_one(server)}/override"
+    wish = {"candidate": "fp32", "reason": "measured on the plant's own devices"}
+    operator = server.client(Role.OPERATOR).post(path, json=wish)
+    assert operator.status_code == HTTPStatus.FORBIDDEN
+    approver = server.client(Role.APPROVER)
+    short = approver.post(path, json={**wish, "reason": "why not"})
+    assert short.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    other = approver.post(path, json=wish)
+    assert (other.status_code, other.json()["code"]) == (409, "build-not-gated")

@@ -108,6 +108,13 @@ def test_few_samples_prove_little() -> None:
         choose(profile("int8", "fp32"), them, MASTER)
 
 
+def test_few_samples_are_enough_for_what_computes_the_same() -> None:
+    """The master itself, or what an opset made of it."""
+    one = candidate("fp32", samples=20, distance=1e-6)
+    found, _ = choose(profile("fp32"), [one], MASTER)
+    assert found is one
+
+
 def test_where_none_is_within_its_budget_the_profile_is_blocked_with_a_report() -> None:
     them = [candidate("int8", accuracy=0.5), candidate("fp32", accuracy=0.6)]
     with pytest.raises(ParityError) as caught:

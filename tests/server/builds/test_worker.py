@@ -3,13 +3,16 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 from sqlmodel import Session, select
 from tests.server.builds.desk import Desk
-from tests.server.builds.models import CALIBRATION, digits
+from tests.server.builds.models import CALIBRATION, dense, digits, save, write_set
 from tests.support.fleet import begin
 from tests.support.waiting import eventually
 
+from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_server.audit.tables import AuditEntry
 from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.blobs.tables import StoredBlob
@@ -18,8 +21,11 @@ from modelfleet_server.builds.domain import MAX_ATTEMPTS, State
 from modelfleet_server.builds.errors import (
     BuildNotFoundError,
     MoveError,
+    NotGatedError,
     UnknownProfileError,
 )
+from modelfleet_server.builds.overrides import Override, override
+from modelfleet_server.builds.profiles import shipped_profiles
 from modelfleet_server.builds.tables import Build
 from modelfleet_server.builds.worker import Stores, Worker
 from modelfleet_server.catalog import service as catalog
@@ -277,3 +283,58 @@ def test_a_build_that_is_not_there_is_named(
 ) -> None:
     with database.write() as session, pytest.raises(BuildNotFoundError, match="nobody"):
         act(session, "nobody")
+
+
+def gated() -> dict[str, Profile]:
+    """An operator's profile of int8 only, so that the gate can block it."""
+    plan = shipped_profiles()["arm64"]
+    whole = msgspec.structs.replace(plan.candidates[1], unless=[])
+    objective = msgspec.structs.replace(plan.objective, disagreement="0")
+    return {"arm64": msgspec.structs.replace(plan, candidates=[whole], objective=objective)}
+
+
+def test_an_approver_lets_a_variant_pass_the_gate_and_that_is_kept(
+    stores: Stores, desk: Desk, database: Database
+) -> None:
+    """Dynamic int8 of random weights answers otherwise than its master now and then."""
+    worker = Worker(stores, profiles=gated())
+    stores.scratch.mkdir()
+    rng = np.random.default_rng(8)
+    weights = rng.standard_normal((4, 3)).astype(np.float32)
+    version = desk.publish(
+        "arm64",
+        master=save(dense(weights=weights), desk.folder / "random.onnx"),
+        evaluation=write_set(desk.folder / "samples.npz"),
+        calibration=None,
+    )
+    assert worker.work_once()
+    build = the_build(database)
+    assert (build.state, build.code) == (State.FAILED, "parity-gate")
+    assert "95 % confidence" in build.reason
+
+    wish = Override("int8-dynamic", "seen and accepted for the trial plant")
+    with database.write() as session:
+        override(session, build.id, wish, actor="user:ann", at_ms=9)
+    assert worker.work_once()
+    build = the_build(database)
+    assert build.state is State.DONE
+    with database.read() as session:
+        (variant,) = catalog.variants_of(session, version)
+        entries = session.exec(select(AuditEntry)).all()
+    assert variant.metrics["parity-override"] == "1"
+    (entry,) = [one for one in entries if one.action == "build.overridden"]
+    assert entry.actor == "user:ann"
+    assert "seen and accepted" in entry.detail
+
+
+def test_only_the_gate_can_be_overridden(
+    desk: Desk, stores: Stores, database: Database
+) -> None:
+    desk.publish_misfit("generic")
+    stores.scratch.mkdir()
+    assert Worker(stores).work_once()
+    build = the_build(database)
+    assert build.state is State.FAILED
+    wish = Override("fp32", "because I say so, really")
+    with database.write() as session, pytest.raises(NotGatedError, match="parity gate"):
+        override(session, build.id, wish, actor="user:ann", at_ms=9)

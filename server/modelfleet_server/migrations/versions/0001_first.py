@@ -759,6 +759,7 @@ def upgrade() -> None:
         sa.Column("code", sa.String(length=64), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("hint", sa.String(), nullable=False),
+        sa.Column("override", sa.String(length=32), nullable=False),
         sa.Column("built_json", sa.String(), nullable=False),
         sa.Column(
             "queued_ms",
