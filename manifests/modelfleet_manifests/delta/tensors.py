@@ -116,6 +116,14 @@ def scan_side_files(model: memoryview) -> dict[str, tuple[Tensor, ...]]:
     return {location: tuple(tensors) for location, tensors in found.items()}
 
 
+def scan_names(model: memoryview) -> dict[int, str]:
+    """Return the names of a model's tensors by where they start; none of no model."""
+    try:
+        return {tensor.offset: tensor.name for tensor in scan_model(model).tensors}
+    except WireError:
+        return {}
+
+
 def fit_tensors(tensors: Iterable[Tensor], size: int) -> tuple[Tensor, ...]:
     """Return the tensors inside a file of `size` bytes, in order, none on another."""
     fitting: list[Tensor] = []

@@ -20,6 +20,7 @@ from modelfleet_manifests import delta
 from modelfleet_manifests.delta import (
     DeltaError,
     Inspection,
+    Part,
     SideTensors,
     Tensor,
     WireError,
@@ -97,18 +98,33 @@ def apply_patch(
 
 
 @app.command()
-def inspect(patch: PatchFile, as_json: AsJson = False) -> None:
+def inspect(
+    patch: PatchFile,
+    new: Annotated[
+        Path | None, typer.Option("--new", metavar="NEW", help="Names the tensors.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Show what PATCH needs and makes, and which tensors cost most."""
-    with _refusing(patch), patch.open("rb") as source:
+    with _refusing(patch, *([new] if new else [])), patch.open("rb") as source:
         found = delta.inspect(source.read)
+        names: dict[int, str] = {}
+        if new is not None:
+            with _mapped(new) as model:
+                names = delta.scan_names(model)
     if as_json:
-        rows = [part._asdict() for part in found.parts]
+        rows = [part._asdict() | _facts(part, names, found) for part in found.parts]
         print(json.dumps(found._asdict() | {"parts": rows}))
     else:
-        _print_inspection(patch, found)
+        _print_inspection(patch, found, names)
 
 
-def _print_inspection(patch: Path, found: Inspection) -> None:
+def _facts(part: Part, names: dict[int, str], found: Inspection) -> dict[str, object]:
+    share = round(part.packed / found.patch_size, 6)
+    return {"name": names.get(part.offset), "share": share}
+
+
+def _print_inspection(patch: Path, found: Inspection, names: dict[int, str]) -> None:
     total = found.patch_size
     share = 100 * total / max(found.new_size, 1)
     print(f"{patch}: {total} bytes, {share:.2f} % of the new file")
@@ -121,12 +137,12 @@ def _print_inspection(patch: Path, found: Inspection) -> None:
         row[:] = row[0] + 1, row[1] + part.length, row[2] + part.packed
     for method, (count, made, packed) in sorted(by_method.items()):
         print(f"  {method}: {count} ranges, {made} bytes made of {packed}")
-    print("the ranges that cost most:")
+    print("the tensors that cost most:")
     for part in sorted(found.parts, key=lambda part: -part.packed)[:_TOP]:
-        share = 100 * part.packed / total
+        name = names.get(part.offset, f"at byte {part.offset}")
         print(
-            f"  at {part.offset}: {part.length} bytes, {part.method}/{part.width * 8}"
-            f" -> {part.packed} bytes, {share:.1f} % of the patch"
+            f"  {name}: {part.length} bytes, {part.method}/{part.width * 8}"
+            f" -> {part.packed} bytes, {100 * part.packed / total:.1f} % of the patch"
         )
 
 

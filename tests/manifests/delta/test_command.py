@@ -39,6 +39,7 @@ def test_encode_apply_and_inspect(pair: tuple[Path, Path], tmp_path: Path) -> No
     assert code == 0
     assert json.loads(output)["new_size"] == new.stat().st_size
     assert "cost most" in run("inspect", patch)[1]
+    assert "w: " in run("inspect", patch, "--new", new)[1]
 
 
 def test_an_estimate_is_near_the_patch(pair: tuple[Path, Path], tmp_path: Path) -> None:
