@@ -1,4 +1,4 @@
-"""`modelfleet-agent enrol | run | status`.
+"""`modelfleet-agent enrol | run | status`; more commands are in `operations.cli`.
 
 Exit codes of `status`:
 
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from modelfleet_agent.errors import AgentError, UsageError
+from modelfleet_agent.operations.parser import add_commands
 
 OK, ERROR, WAITS, FAILED, NOT_ENROLLED, NOT_RUNNING = 0, 1, 3, 4, 5, 6
 DECLARED = "declared.json"
@@ -53,10 +54,11 @@ def make_parser() -> argparse.ArgumentParser:
         prog="modelfleet-agent", description="Runs the models that its fleet wants here."
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="say more")
-    commands = parser.add_subparsers(required=True, metavar="enrol | run | status")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_enrol(commands)
     _add_run(commands)
     _add_status(commands)
+    add_commands(commands, _add_dir)
     return parser
 
 

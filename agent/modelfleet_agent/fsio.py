@@ -2,7 +2,8 @@
 
 A change is durable when its call returns: the file is fsynced, then the directory that
 names it. Before each system call that changes the disk `_point` is called with the name of
-the operation, which is where a kill harness hooks in (`watch`).
+the operation, which is where a kill harness hooks in (`watch`): it may end the process,
+or raise the `OSError` that the system call is to fail with.
 
 `OSError` becomes `RetryableError` here: `E_NO_SPACE`, `E_READ_ONLY` or `E_DISK`.
 """
@@ -54,8 +55,8 @@ def changing(operation: str, path: Path) -> Iterator[None]:
     Raises:
         RetryableError: `E_NO_SPACE`, `E_READ_ONLY` or `E_DISK`.
     """
-    _point(operation, path)
     try:
+        _point(operation, path)
         yield
     except OSError as error:
         code, hint = _CODES.get(error.errno or 0, ("E_DISK", ""))

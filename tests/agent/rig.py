@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.agent import models
-from tests.support.kill import KillPoint
+from tests.support import kill
+from tests.support.kill import KillPoint, Order
 from tests.support.mqtt import Peer
 from tests.support.solo import SoloFleet, make_release, make_step, make_variant, random_id
 from tests.support.solo_http import FleetServer
 from tests.support.waiting import eventually
 
 from modelfleet_agent import enrol as enrolling
+from modelfleet_agent.clock import now_ms
 from modelfleet_agent.enrol import Enrolment
 from modelfleet_manifests import topics
 from modelfleet_manifests.deployment import Step
@@ -52,7 +54,7 @@ class Rig:
         self.group = random_id()
         self.device = f"dev-{random_id()[:8]}"
         self.process: subprocess.Popen[bytes] | None = None
-        self._earlier: set[str] = set()
+        self._started = 0
         server.mqtt = broker
         self.peer = Peer(broker)  # type: ignore[arg-type]
         self.peer.subscribe(topics.device_topic(self.device, "report"))
@@ -88,10 +90,12 @@ class Rig:
 
     def start(self, *arguments: str, dies_at: KillPoint | None = None) -> None:
         """Start the agent."""
-        self._earlier = {one.boot for one in self.all_reports}
-        program = [sys.executable, "-m", "modelfleet_agent"]
         if dies_at:
-            program = dies_at.command()
+            self.order(Order("kill", dies_at))
+        self._started = now_ms()
+        program = [sys.executable, "-m", "modelfleet_agent"]
+        if self.control.exists():
+            program = kill.command(self.control)
         log = (self.dir.parent / f"{self.device}.log").open("ab")
         with log:
             self.process = subprocess.Popen(
@@ -99,6 +103,25 @@ class Rig:
                 stderr=log,
                 env=_environment(),
             )
+
+    @property
+    def control(self) -> Path:
+        """Orders of the kill harness; where there are some, the agent runs in it."""
+        return self.dir.parent / f"{self.device}.order"
+
+    def order(self, order: Order | None) -> None:
+        """Give the harness an order: at once, or for the next start."""
+        kill.give(self.control, order)
+
+    def acknowledge(self) -> None:
+        """Forget what was heard, and let the device forget it, too."""
+        reports = self.all_reports
+        if reports:
+            me = self.me
+            ack = {"incarnation": me.incarnation, "seq": reports[-1].seq}
+            topic = topics.device_topic(me.device, "ack")
+            self.peer.publish(topic, json.dumps(ack).encode())
+        self.peer.forget()
 
     def kill(self) -> None:
         """End the agent with -9."""
@@ -183,7 +206,7 @@ class Rig:
     @property
     def reports(self) -> list[Report]:
         """Reports of the run of the agent that `start` began last."""
-        return [one for one in self.all_reports if one.boot not in self._earlier]
+        return [one for one in self.all_reports if one.at >= self._started]
 
     def reported(
         self,

@@ -100,6 +100,11 @@ class Peer:
         """Return what arrived on `topic`, in order."""
         return [each.payload for each in self.heard if each.topic == topic]
 
+    def forget(self) -> None:
+        """Begin to listen anew: `heard` is empty."""
+        with self._changed:
+            self._heard.clear()
+
     def wait(
         self, look: Callable[[], bool], what: str, timeout_s: float = TIMEOUT_S
     ) -> None:

@@ -5,12 +5,12 @@ desk starts them only in rest, and cancels what is not wanted any more.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
-from modelfleet_agent.errors import RetryableError
+from modelfleet_agent.errors import RetryableError, UsageError
 from modelfleet_agent.link.inbox import Inbox
 from modelfleet_agent.store import Record, sweep
 from modelfleet_agent.supervisor.keeper import Keeper
@@ -24,6 +24,7 @@ from modelfleet_manifests.deployment import Deployment
 from modelfleet_manifests.profiles import Facts, best_variant
 from modelfleet_manifests.release import ReleaseRef
 from modelfleet_manifests.resolve import resolve
+from modelfleet_manifests.trust import judge
 from modelfleet_manifests.wanted import Action, Documents, Local, Reason, Wanted
 
 log = logging.getLogger(__name__)
@@ -116,29 +117,59 @@ class Desk:
         soonest = min([LOOK_AGAIN_S, *(end / 1000 for end in ends), *waits])
         return max(soonest, 0.05)
 
-    def sweep(self) -> None:
-        """Remove what no slot, document or unfinished work needs; only in rest."""
+    def roll_back(self, slot: str, hours: float) -> str:
+        """Begin to let `slot` run what it ran before, where that is allowed.
+
+        Returns:
+            What will serve, in words.
+
+        Raises:
+            UsageError: `E_SLOT`, `E_BUSY`, `E_NO_PREVIOUS`, `E_NOT_ALLOWED`.
+            RetryableError: Its record is damaged.
+        """
+        engine = self.engines.get(slot)
+        if engine is None:
+            raise UsageError("E_SLOT", f"this device has no slot {slot!r}")
+        if engine.busy or engine.entry.phase is not Phase.IDLE or self.facts is None:
+            raise UsageError("E_BUSY", f"{slot} is being worked on; ask again later")
+        previous, settled = self.tools.slots.previous(slot), engine.place.settled
+        if previous is None or (settled and previous.key == settled.key):
+            raise UsageError("E_NO_PREVIOUS", f"{slot} ran nothing else before")
+        view, proven = self.door.view(self.tools.clock()), engine.memory.state.proven
+        verdict = judge(previous.release, slot, view, self.facts, frozenset(proven))
+        if verdict.variant is None or self.tools.is_stopped(previous):
+            refusal = verdict.refusal or "stopped"
+            what = f"{previous.version} may not run in {slot}: {refusal}"
+            raise UsageError("E_NOT_ALLOWED", what)
+        engine.roll_back(previous, "rolled back by hand at the device", hours)
+        return f"{slot} goes back to {previous.model} {previous.version}"
+
+    def sweep(self) -> bool:
+        """Remove what no slot, document or unfinished work needs; False while one works."""
         if self.busy or self.facts is None:
-            return
+            return False
         view = self.door.view(self.tools.clock())
-        entries = [engine.entry for engine in self.engines.values()]
+        ids = {ref.id for ref in named(self.inbox.documents())}
+        entries = [one.entry for one in self.engines.values() if _goes_on(one, ids)]
         digests = {file.digest for e in entries if e.goal for file in e.goal.record.wanted}
         digests |= {patch.blob for e in entries for patch in e.patches}
-        busy = digests | {f"{one}.etag" for one in digests}  # beside a partial download
+        store, slots = self.tools.store, self.tools.slots
+        partials = {one for one in digests if store.incoming(one).exists()}
+        busy = digests | {f"{one}.etag" for one in partials}
         keep = [
             record_of(ref.id, release, variant)
             for ref in named(self.inbox.documents())
             if (release := view.releases.get(ref.id))
             and (variant := best_variant(self.facts, release.variants))
         ]
-        store, slots = self.tools.store, self.tools.slots
         try:
             swept = sweep(store, slots, budget=self.budget, keep=keep, busy=busy)
         except RetryableError as error:
             self.tools.notice("", error)
-            return
+            return False
         if swept.removed:
             log.info("swept %d files, %d bytes", swept.removed, swept.freed)
+        return True
 
     def _locals(self, now: int) -> dict[str, Local]:
         store = self.tools.store
@@ -214,6 +245,18 @@ class Desk:
             return False
         held = engine.memory.state.quarantined(self.tools.clock())
         return (goal.step or "", goal.record.digest) not in held
+
+
+def _goes_on(engine: Engine, releases: Collection[str]) -> bool:
+    """Say whether what the journal holds will be worked on.
+
+    In rest it is a goal that failed or was cancelled: it is tried again only while a
+    document names it.
+    """
+    goal = engine.entry.goal
+    return engine.goal is not None or (
+        goal is not None and (goal.repair or goal.record.release in releases)
+    )
 
 
 def _fits(engine: Engine, wanted: Wanted, goal: Goal | None) -> bool:

@@ -10,7 +10,10 @@ from modelfleet_agent.errors import AgentError, RetryableError
 from modelfleet_agent.link import mqtt
 from modelfleet_agent.link.inbox import Accepted, NeedsMetadata, Outcome, Refused
 from modelfleet_agent.report.outbox import read_ack
+from modelfleet_agent.supervisor import wishes
 from modelfleet_agent.supervisor.desk import Desk
+from modelfleet_agent.supervisor.history import History
+from modelfleet_agent.supervisor.notify import Notifier
 from modelfleet_agent.supervisor.refresh import Refresher
 from modelfleet_agent.supervisor.teller import Teller
 from modelfleet_agent.supervisor.voice import Voice
@@ -67,6 +70,8 @@ class Parts:
     voice: Voice
     teller: Teller
     witness: Witness
+    notifier: Notifier
+    history: History
 
 
 class Supervisor:
@@ -79,6 +84,7 @@ class Supervisor:
         self._stopping = False
         self._dirty = True  # a report may be due
         self._decide_at = 0.0
+        self._untidy = True  # files may lie about that nothing needs
         self._needs: object = None
         self._recalls: bytes | None = None
         self._waiting: list[mqtt.Arrived] = []
@@ -92,6 +98,7 @@ class Supervisor:
         self._parts.teller.tell_endpoint()
         self._parts.session.set_groups(self._desk.inbox.groups())
         self._parts.session.start()
+        self._parts.notifier.ready()
         while not self._stopping:
             try:
                 self._take()
@@ -101,6 +108,7 @@ class Supervisor:
                 log.exception("a defect")
                 self._parts.voice.complain("E_INTERNAL", f"{type(error).__name__}: {error}")
                 threading.Event().wait(AFTER_DEFECT_S)  # and must not burn the processor
+        self._parts.notifier.stopping()
         self._parts.teller.tell_status()
 
     def _take(self) -> None:
@@ -163,7 +171,7 @@ class Supervisor:
         for outcome in outcomes:
             match outcome:
                 case Accepted():
-                    self._needs = None
+                    self._needs, self._untidy = None, True
                 case Refused(topic, code, why):
                     log.warning("%s: refused: %s: %s", topic, code, why)
                     self._parts.voice.complain(code, f"{topic}: {why}")
@@ -192,12 +200,16 @@ class Supervisor:
     def _moved(self, slot: str) -> None:
         self._parts.teller.tell_endpoint()
         engine = self._desk.engines.get(slot)
+        for name, one in self._desk.engines.items():
+            if slot in {"", name} and not one.busy:
+                now = self._desk.tools.clock()
+                self._parts.history.note(name, one.place.settled, one.memory.state, now)
         if engine is None or engine.busy:
             return
         self._parts.witness.forget(slot)
         if not engine.failure and engine.entry.phase is Phase.IDLE:
             self._desk.keeper.rotten.discard(slot)
-        self._desk.sweep()
+        self._untidy = True
 
     def _complain(self, error: AgentError) -> None:
         self._parts.voice.complain(error.code, error.what)
@@ -205,6 +217,8 @@ class Supervisor:
     # the clock
 
     def _look(self) -> None:
+        self._parts.notifier.look()
+        self._obey()
         if monotonic_s() >= self._decide_at:
             self._decide()
         if self._parts.witness.look():
@@ -215,10 +229,26 @@ class Supervisor:
         if self._dirty or self._parts.voice.is_overdue:
             self._dirty = not self._parts.teller.report()
 
+    def _obey(self) -> None:
+        """Carry out what a person at the device asks for."""
+        directory = self._desk.tools.dir
+        for wish in wishes.take(directory):
+            try:
+                what, error = self._desk.roll_back(wish.slot, wish.hours), None
+            except AgentError as why:
+                what, error = why.what, why
+            log.info("MF_WISH slot=%s %s", wish.slot, what)
+            try:
+                wishes.answer(directory, wish, error, what)
+            except RetryableError as why:
+                self._complain(why)
+
     def _decide(self) -> None:
         waiting, self._waiting = self._waiting, []
         for message in waiting:
             self._hear(message)
+        if self._untidy:  # first: what is wanted next may need the room
+            self._untidy = not self._desk.sweep()
         self._desk.decide()
         self._ask_for_metadata()
         pause = 5.0 if self._waiting else self._desk.pause_s()

@@ -23,6 +23,7 @@ from modelfleet_agent.runtime.client import RuntimeClient, RuntimeExit
 from modelfleet_agent.settings import AgentSettings, RuntimeSettings
 from modelfleet_agent.store import Record, Slots, Store
 from modelfleet_agent.supervisor.desk import Desk
+from modelfleet_agent.supervisor.history import History
 from modelfleet_agent.supervisor.keeper import Keeper
 from modelfleet_agent.supervisor.loop import (
     Event,
@@ -32,6 +33,7 @@ from modelfleet_agent.supervisor.loop import (
     Refreshed,
     Supervisor,
 )
+from modelfleet_agent.supervisor.notify import Notifier
 from modelfleet_agent.supervisor.refresh import Refresher
 from modelfleet_agent.supervisor.status import lock, read_endpoint
 from modelfleet_agent.supervisor.teller import Teller
@@ -90,6 +92,8 @@ class Agent:
                     settings.dir, enrolment, self._desk, witness, self._voice, session
                 ),
                 witness=witness,
+                notifier=Notifier(),
+                history=History(settings.dir),
             )
         )
         self._session = session

@@ -109,6 +109,13 @@ class Engine:
         """Begin to empty the slot; only in rest."""
         self._begin(Event.UNWANTED, Entry())
 
+    def roll_back(self, record: Record, why: str, hours: float) -> None:
+        """Begin to let `record`, which ran before, answer again; only in rest.
+
+        What answers now is not tried again for `hours`, or until the step changes.
+        """
+        self._spawn(lambda: returning.roll_back(self._work(), record, why, hours))
+
     def resume(self) -> None:
         """Go on with what the journal says. Does nothing where it says rest."""
         if self.entry.phase is not Phase.IDLE:

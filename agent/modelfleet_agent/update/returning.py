@@ -7,10 +7,13 @@ import msgspec
 from modelfleet_agent.errors import RefusedError, RetryableError
 from modelfleet_agent.store import Record
 from modelfleet_agent.update.fetching import resident
+from modelfleet_agent.update.policy import Backoff
+from modelfleet_agent.update.state import Failure, quarantine
 from modelfleet_agent.update.work import Work
 
 log = logging.getLogger(__name__)
 
+HOUR_MS = 3_600_000
 LOADS = 2  # once more where the child died: another slot's model may have killed it
 
 
@@ -54,6 +57,32 @@ def bring_back(work: Work, record: Record) -> bool:
             work.place.settle(record)
             return True
     return False
+
+
+def roll_back(work: Work, record: Record, why: str, hours: float) -> None:
+    """Let `record`, the previous release, serve and be booted; put by what serves now.
+
+    Cut anywhere, either of both is booted; the wish may be repeated.
+
+    Raises:
+        RetryableError: The previous release does not load: what served goes on.
+    """
+    state, was = work.memory.state, work.place.settled
+    if not bring_back(work, record):
+        if was is not None:
+            bring_back(work, was)
+        raise RetryableError("E_ROLLBACK", f"{record.version} does not load any more")
+    work.tools.slots.restore(work.slot)
+    now = work.tools.clock()
+    if was is not None:
+        failed = Failure(state.step, was.digest, "E_ROLLED_BACK", why)
+        wait = Backoff(int(hours * HOUR_MS), int(hours * HOUR_MS), jitter=0)
+        state = quarantine(state, failed, now, work.tools.rng, wait)
+    work.memory.save(
+        msgspec.structs.replace(
+            state, current=record, variant="", step=None, since=now, bytes=0, method="none"
+        )
+    )
 
 
 def remove(work: Work) -> None:

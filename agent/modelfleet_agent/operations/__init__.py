@@ -1,0 +1,1 @@
+"""What a person at the device does: install, why, history, rollback, doctor."""

@@ -1,0 +1,105 @@
+"""The systemd unit of the agent, and its user.
+
+The agent may write its own directory and nothing else. It stays root nowhere: the user
+owns the directory, and applications that hold a slot in-process run as that user.
+"""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelfleet_agent.operations.parser import NAME
+
+WATCHDOG_S = 900  # hashing the active files may wait for a load
+
+_UNIT = """\
+[Unit]
+Description=modelfleet agent: runs the models that its fleet wants here
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+WatchdogSec={watchdog}
+ExecStart={command}
+Restart=always
+RestartSec=5
+TimeoutStartSec=300
+TimeoutStopSec=60
+KillMode=mixed
+OOMPolicy=continue
+User={user}
+Group={user}
+StateDirectory={state}
+StateDirectoryMode=0700
+UMask=0077
+
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+{devices}
+ProtectProc=invisible
+ProcSubset=all
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RemoveIPC=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @obsolete
+SystemCallErrorNumber=EPERM
+{limits}
+[Install]
+WantedBy=multi-user.target
+"""
+_DEVICES = "# accelerators are devices: --accelerators was given\nPrivateDevices=no"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What the unit says.
+
+    Attributes:
+        directory: The agent's, below /var/lib.
+        user: That it runs as.
+        arguments: More for `modelfleet-agent run`.
+        accelerators: It may open devices.
+        memory_mb: `MemoryMax` of agent and children together; None leaves it open.
+    """
+
+    directory: Path
+    user: str = NAME
+    arguments: tuple[str, ...] = ()
+    accelerators: bool = False
+    memory_mb: int | None = None
+
+    def text(self) -> str:
+        """Return the unit."""
+        python = [sys.executable, "-P", "-m", "modelfleet_agent", "run"]
+        command = [*python, "--dir", str(self.directory), *self.arguments]
+        return _UNIT.format(
+            watchdog=WATCHDOG_S,
+            command=shlex.join(command),
+            user=self.user,
+            state=self.directory.relative_to("/var/lib"),
+            devices=_DEVICES if self.accelerators else "PrivateDevices=yes",
+            limits=f"MemoryMax={self.memory_mb}M\n" if self.memory_mb else "",
+        )
+
+    def sysusers(self) -> str:
+        """Return the snippet that makes the user (`systemd-sysusers`)."""
+        return f'u {self.user} - "modelfleet agent" {self.directory}\n'
