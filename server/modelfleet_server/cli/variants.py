@@ -9,7 +9,7 @@ import typer
 
 from modelfleet_manifests.digests import sha256_stream
 from modelfleet_server.cli import words
-from modelfleet_server.cli.client import CHUNK, Json
+from modelfleet_server.cli.client import CHUNK, Json, name
 from modelfleet_server.cli.reference import Release, parse_reference
 from modelfleet_server.cli.run import Run, command, subject
 from modelfleet_server.kit.errors import InvalidError
@@ -57,6 +57,11 @@ def add_to(app: typer.Typer) -> None:
         "variant verify demo/digits@1.0.0 --master digits.onnx --calibration cal.npz"
     )
     command(variants, "verify", example=example)(verify)
+    example = (
+        "variant override demo/digits@1.0.0 --profile arm64 --candidate int8 "
+        '--reason "the plant accepts it until 1.1.0"'
+    )
+    command(variants, "override", example=example)(override)
     app.add_typer(variants, name="variant")
 
 
@@ -96,6 +101,29 @@ def verify(
         bench = Bench(run, Path(folder), _held(one, wanted, master, calibration))
         verdicts = {it["name"]: _verify(bench, one["master"], it) for it in wanted}
     _tell(run, release, verdicts)
+
+
+def override(
+    run: Run,
+    release: Release,
+    profile: Annotated[str, typer.Option(help="Whose build the gate blocks.")],
+    candidate: Annotated[str, typer.Option(help="What may pass, see: variant list.")],
+    reason: Annotated[str, typer.Option(help="Kept in the audit log for good.")],
+) -> None:
+    """Let a variant pass the parity gate that blocks a release, and build it again.
+
+    The variant says so in what is signed.
+    """
+    one = run.client.get(parse_reference(release).path)
+    found = run.client.list("/builds", 0, version=one["id"])
+    builds = [it["id"] for it in found.items if it["profile"] == profile]
+    if not builds:
+        raise InvalidError(f"{release} is not built for {profile!r}", "See: variant list.")
+    wish = {"candidate": candidate, "reason": reason}
+    again = run.client.post(f"/builds/{name(builds[0])}/override", wish)
+    run.screen.show(
+        again, lambda: run.screen.say(f"{candidate} passes; {profile} is built again.")
+    )
 
 
 def _held(
@@ -153,20 +181,20 @@ def _tell(run: Run, release: str, verdicts: dict[str, "Verdict"]) -> None:
     Raises:
         InvalidError: A variant is not what its recipe makes.
     """
-    wrong = {name: it for name, it in verdicts.items() if not it.same}
+    wrong = {what: it for what, it in verdicts.items() if not it.same}
     if wrong:
         said = "; ".join(
-            f"{name}: {', '.join(it.differences)}" for name, it in wrong.items()
+            f"{what}: {', '.join(it.differences)}" for what, it in wrong.items()
         )
         raise InvalidError(
             f"{release} has variants that are not what their recipes make of the master: "
             f"{said}",
             "Do not approve it until you know why.",
-            variants={name: list(it.differences) for name, it in wrong.items()},
+            variants={what: list(it.differences) for what, it in wrong.items()},
         )
     document = {
         "release": release,
-        "variants": {name: {"same": True, "digest": it.digest} for name, it in
+        "variants": {what: {"same": True, "digest": it.digest} for what, it in
                      verdicts.items()},
     }  # fmt: skip
     run.screen.show(

@@ -98,3 +98,11 @@ def test_a_profile_that_was_not_built_is_refused(admin: Commands, files: Path) -
     done = admin.call("variant", "verify", RELEASE, "--profile", "armv7", "--json")
     assert done.code == 4
     assert "no such variants" in done.error["what"]
+
+
+def test_only_what_the_gate_blocks_is_overridden(admin: Commands, files: Path) -> None:
+    wish = ("--candidate", "fp32", "--reason", "accepted by the plant", "--json")
+    done = admin.call("variant", "override", RELEASE, "--profile", "generic", *wish)
+    assert (done.code, done.error["code"]) == (5, "build-not-gated")
+    none = admin.call("variant", "override", RELEASE, "--profile", "armv7", *wish)
+    assert (none.code, "not built for" in none.error["what"]) == (4, True)
