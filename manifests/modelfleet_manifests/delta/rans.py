@@ -19,7 +19,7 @@ _TOTAL: Final = 1 << PROB_BITS
 _LOW: Final = 1 << 16
 """States are at least this between steps, and below 2^32."""
 
-_MAX_TOP: Final = 12
+_MAX_TOP: Final = 11
 _GROWTH: Final = 25
 """Bits that go into a lane before it has given birth to another: 16, and 8 to fill up."""
 _MAX_BOTTOM: Final = 6
