@@ -29,6 +29,7 @@ import modelfleet_server.identity.api
 import modelfleet_server.rollouts.api
 import modelfleet_server.telemetry.api
 import modelfleet_server.trust.api
+import modelfleet_server.trust.key_api
 import modelfleet_server.trust.served
 from modelfleet_manifests import topics
 from modelfleet_server.app import health
@@ -90,6 +91,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     modelfleet_server.audit.api.router,
     modelfleet_server.trust.served.public,
     modelfleet_server.trust.api.router,
+    modelfleet_server.trust.key_api.router,
     modelfleet_server.catalog.api.public,
     modelfleet_server.catalog.api.router,
     modelfleet_server.builds.api.router,

@@ -23,6 +23,7 @@ from modelfleet_server.cli import (
     devices,
     groups,
     home,
+    keys,
     publication,
     recall,
     releases,
@@ -51,6 +52,7 @@ app = subject(HELP, completion=True)
 app.add_typer(delta.app, name="delta")
 for part in (
     home,
+    keys,
     users,
     publication,
     approval,

@@ -18,4 +18,5 @@
 | `view`       | what a device that is up to date would know                          |
 | `served`     | `/tuf/…`, a standard TUF repository                                  |
 | `api`        | proposals and recalls                                                |
+| `key_api`    | other keys, and the end of a recall                                  |
 """

@@ -159,7 +159,7 @@ def get_proposals(
 @router.get("/proposals/{proposal_id}")
 def get_proposal(proposal_id: str, session: ReadDep, _actor: ViewerDep) -> ProposalDetail:
     """Show a proposal with the bytes to sign."""
-    return _detail(session, store.get_proposal(session, proposal_id))
+    return detail_of(session, store.get_proposal(session, proposal_id))
 
 
 @router.post("/proposals/{proposal_id}/signatures")
@@ -176,7 +176,7 @@ def post_signatures(
     proposal = proposals.attach(
         session, publisher, proposal_id, given_ones, actor=str(actor), now_ms=now
     )
-    return _detail(session, proposal)
+    return detail_of(session, proposal)
 
 
 @router.post("/proposals/{proposal_id}/withdraw")
@@ -203,7 +203,7 @@ def post_revocation(
     proposal = proposing.propose_recall(
         session, Kind(wish.effect), what, wish.reason, actor=str(actor), now_ms=now
     )
-    return _detail(session, proposal)
+    return detail_of(session, proposal)
 
 
 @router.post("/renewals", status_code=HTTPStatus.CREATED)
@@ -212,10 +212,11 @@ def post_renewal(
 ) -> ProposalDetail:
     """Propose roles as they are with a new life."""
     proposal = proposing.propose_renewal(session, wish.roles, actor=str(actor), now_ms=now)
-    return _detail(session, proposal)
+    return detail_of(session, proposal)
 
 
-def _detail(session: Session, row: Proposal) -> ProposalDetail:
+def detail_of(session: Session, row: Proposal) -> ProposalDetail:
+    """Return all of a proposal that an approver needs."""
     # of a closed proposal the delegating roles have moved on: nothing is missing any more
     states = (
         {one.role: one for one in proposals.progress(session, row.id)}
