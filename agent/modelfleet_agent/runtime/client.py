@@ -124,9 +124,13 @@ class RuntimeClient:
         """Drop a loaded release that is not active. Idempotent."""
         self._ask(Discard(slot=slot, key=key), type(None))
 
-    def unload(self, slot: str) -> None:
-        """Drop everything of `slot`. Idempotent."""
-        self._ask(Unload(slot=slot), type(None))
+    def unload(self, slot: str, *, drains: bool = False) -> None:
+        """Drop everything of `slot`. Idempotent.
+
+        With `drains`, return when its memory is given back, and let requests be answered
+        503 until something is activated: something larger is about to be loaded.
+        """
+        self._ask(Unload(slot=slot, drains=drains), type(None))
 
     def verify(self, slot: str, *, timeout_s: float = 60) -> Verified:
         """Hash the files of the active release now.

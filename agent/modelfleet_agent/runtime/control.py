@@ -42,7 +42,7 @@ class Control:
             Activate: lambda order: serving.activate(order.slot, order.key),
             Restore: lambda order: serving.restore(order.slot),
             Discard: lambda order: serving.discard(order.slot, order.key),
-            Unload: lambda order: serving.unload(order.slot),
+            Unload: lambda order: serving.unload(order.slot, drains=order.drains),
             Verify: lambda order: serving.verify(order.slot),
             Ask: lambda _order: serving.statistics(),
         }
@@ -67,7 +67,7 @@ class Control:
                     self._send(_encode(Answer(id=request.id)))
                     stop()
                     return
-                if isinstance(request.order, Load | Verify):
+                if isinstance(request.order, Load | Verify | Unload):
                     self._slow.submit(self._answer, request)
                 else:
                     self._answer(request)

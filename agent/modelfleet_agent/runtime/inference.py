@@ -66,6 +66,9 @@ def lease(serving: Serving, model: str, version: str | None) -> Resident:
         RequestError: 404: there is none, or it is not `version`.
     """
     resident = None if model in serving.closed else serving.lease(model)
+    if resident is None and model in serving.draining:
+        what = f"slot {model!r} is loading; try again in a moment"
+        raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, what)
     if resident is None:
         raise RequestError(HTTPStatus.NOT_FOUND, f"no model is active in slot {model!r}")
     if version is not None and resident.session.record.version != version:

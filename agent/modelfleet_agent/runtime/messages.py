@@ -168,9 +168,10 @@ class Discard(msgspec.Struct, frozen=True, kw_only=True, tag="discard"):
 
 
 class Unload(msgspec.Struct, frozen=True, kw_only=True, tag="unload"):
-    """Drop everything of `slot`; its requests are answered 404."""
+    """Drop everything of `slot`; its requests are answered 404, with `drains` 503."""
 
     slot: str
+    drains: bool = False
 
 
 class Verify(msgspec.Struct, frozen=True, kw_only=True, tag="verify"):

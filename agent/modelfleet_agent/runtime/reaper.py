@@ -13,12 +13,16 @@ class Reaper:
 
     def __init__(self) -> None:
         """Start the thread."""
-        self._doomed: queue.SimpleQueue[Resident] = queue.SimpleQueue()
+        self._doomed: queue.Queue[Resident] = queue.Queue()
         threading.Thread(target=self._reap, name="reaper", daemon=True).start()
 
     def retire(self, resident: Resident) -> None:
         """Hand over a session that is out of service; returns at once."""
         self._doomed.put(resident)
+
+    def wait_until_done(self) -> None:
+        """Block until everything handed over is destroyed; leases are waited for."""
+        self._doomed.join()
 
     def _reap(self) -> None:
         libc = ctypes.CDLL(None)
@@ -30,3 +34,4 @@ class Reaper:
             gc.collect()
             if hasattr(libc, "malloc_trim"):  # glibc; others give memory back unasked
                 libc.malloc_trim(0)
+            self._doomed.task_done()

@@ -23,6 +23,7 @@ class Serving:
         self.slots: dict[str, Slot] = {}
         self.boot = secrets.token_hex(8)
         self.rejected = 0
+        self.draining: frozenset[str] = frozenset()  # about to be loaded anew
         self.closed: frozenset[str] = frozenset()  # to local clients, by their own wish
         self._reaper = Reaper()
         self._loading = threading.Lock()
@@ -79,7 +80,9 @@ class Serving:
 
     def activate(self, slot: str, key: str) -> Activated:
         """Move the pointer of `slot`; see `Slot.activate`."""
-        return self._slot(slot).activate(key)
+        activated = self._slot(slot).activate(key)
+        self.draining = self.draining - {slot}
+        return activated
 
     def restore(self, slot: str) -> Activated:
         """Move the pointer of `slot` back; see `Slot.restore`."""
@@ -90,11 +93,19 @@ class Serving:
         if place := self.slots.get(slot):
             place.discard(key)
 
-    def unload(self, slot: str) -> None:
-        """Drop a slot. Idempotent."""
+    def unload(self, slot: str, *, drains: bool = False) -> None:
+        """Drop a slot. Idempotent.
+
+        With `drains` its requests are answered 503 until something is activated, and this
+        returns when its memory is given back.
+        """
+        others = self.draining - {slot}
+        self.draining = others | {slot} if drains else others
         if place := self.slots.get(slot):
             self.slots = {name: held for name, held in self.slots.items() if name != slot}
             place.clear()
+        if drains:
+            self._reaper.wait_until_done()
 
     def verify(self, slot: str) -> Verified:
         """Hash the active session's files now.

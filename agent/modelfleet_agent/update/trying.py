@@ -5,7 +5,9 @@ import msgspec
 from modelfleet_agent.clock import monotonic_s
 from modelfleet_agent.errors import RefusedError, RetryableError
 from modelfleet_agent.runtime import selftest
+from modelfleet_agent.runtime.memory import needed_bytes
 from modelfleet_agent.runtime.messages import Statistics
+from modelfleet_agent.update.fetching import resident
 from modelfleet_agent.update.work import Work
 
 LOOK_EVERY_S = 0.1
@@ -26,6 +28,35 @@ def test(work: Work) -> None:
     )
     if not result.ok:
         raise RefusedError(result.code, result.reason)
+    work.note(memory_kib=result.memory_kib)
+    work.note(drains=_drains(work))  # reported with the move to the trial, so beforehand
+
+
+def _drains(work: Work) -> bool:
+    """Say whether the release does not fit beside what serves."""
+    if work.place.serving is None or work.place.serving.key == work.record.key:
+        return False
+    need = needed_bytes(work.record, measured_kib=work.entry.memory_kib)
+    return need > work.tools.memory()
+
+
+def _make_room(work: Work) -> None:
+    """Let sessions go until the release fits: the resident previous one, then what serves.
+
+    Requests are answered 503 from then on, until the release answers or what served does.
+    """
+    runtime = work.tools.runtime
+    if not (work.entry.drains or _drains(work)):
+        return
+    for record in resident(work):
+        if work.place.serving and record.key != work.place.serving.key:
+            runtime.discard(work.slot, record.key)
+    if not _drains(work):
+        return
+    what = f"{work.record.version} does not fit in memory beside what runs"
+    what += ": requests are refused while it loads"
+    work.tools.notice(work.slot, RetryableError("E_DRAINS", what))
+    runtime.unload(work.slot, drains=True)
 
 
 def switch(work: Work) -> None:
@@ -73,6 +104,7 @@ def _activate(work: Work) -> Statistics:
     placed = work.tools.store.place(work.record)
     try:
         runtime.start()
+        _make_room(work)
         runtime.load(work.slot, placed)
         before = runtime.statistics()
         runtime.activate(work.slot, work.record.key)

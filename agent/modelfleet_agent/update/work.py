@@ -11,6 +11,7 @@ from modelfleet_agent.clock import Clock
 from modelfleet_agent.errors import AgentError, RetryableError
 from modelfleet_agent.link.fetch import Fetcher
 from modelfleet_agent.runtime.client import RuntimeClient
+from modelfleet_agent.runtime.memory import available_bytes
 from modelfleet_agent.store import Record, Slots, Store
 from modelfleet_agent.update.goal import Goal
 from modelfleet_agent.update.phases import Phase
@@ -51,6 +52,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         patches: Deltas to apply.
         bytes: Fetched for this goal so far.
         method: How: `none`, `full` or `delta`.
+        memory_kib: What its self-test took; 0 where none ran.
+        drains: It does not fit beside what runs: that is unloaded first.
     """
 
     phase: Phase = Phase.IDLE
@@ -60,6 +63,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     patches: tuple[Patch, ...] = ()
     bytes: int = 0
     method: str = "none"
+    memory_kib: int = 0
+    drains: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Tools:
         is_stopped: Says whether a release may not even go on running.
         notice: Told of what went wrong on the way, though the work goes on.
         reserve: Bytes that stay free on the file system.
+        memory: Says how many bytes of memory may still be taken.
     """
 
     dir: Path
@@ -89,6 +95,7 @@ class Tools:
     is_stopped: Callable[[Record], bool]
     notice: Callable[[str, AgentError], None]
     reserve: int = 0
+    memory: Callable[[], int] = available_bytes
 
 
 @dataclass
