@@ -1,0 +1,77 @@
+"""What the agent costs, and what an update costs the requests that come meanwhile.
+
+`python -m bench.agent [--runs N] [--swaps N] [--quick]`. The last line is one JSON object.
+Ratios are of one run on one machine; tails pool at least 200 swaps; medians of the runs.
+`mlserver_ratio` is null: MLServer is not installed by this benchmark.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from bench import _agent_models as models
+from bench import _agent_runtime as runtime
+from bench._agent_whole import whole
+
+KEYS = (
+    *("failed_requests", "p99_ratio_half", "p99_ratio_full", "rollback_pointer_ms"),
+    *("rollback_answer_ms", "rollback_cold_s", "rollback_cold_ratio", "supervisor_mib"),
+    *("supervisor_import_ms", "supervisor_idle_pct", "leak_mib", "endpoint_small_us"),
+    *("endpoint_large_us", "mlserver_ratio", "update_ratio"),
+)
+IDLE_S = 60.0
+
+
+def medians(runs: int, measure: Callable[[], dict[str, Any]]) -> dict[str, float]:
+    """Return the median of each figure over `runs` runs."""
+    found = [measure() for _ in range(runs)]
+    return {name: median(one[name] for one in found) for name in found[0]}
+
+
+def tails(runs: int, swaps: int, *, count: int, load: float) -> float:
+    """Return the median ratio; print how many requests it rests on."""
+    found = [runtime.p99_ratio(swaps, count=count, load=load) for _ in range(runs)]
+    requests = sum(number for _, number in found)
+    ratios = [round(ratio, 2) for ratio, _ in found]
+    print(f"  load {load:g}: n = {requests} requests in {runs * swaps} swaps: {ratios}")
+    return round(median(ratio for ratio, _ in found), 3)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--swaps", type=int, default=40, help="per run, for the tails")
+    parser.add_argument("--quick", action="store_true", help="one run of each")
+    options = parser.parse_args()
+    runs, swaps = (1, 200) if options.quick else (options.runs, options.swaps)
+    figures: dict[str, Any] = dict.fromkeys(KEYS)
+    parts: list[tuple[str, Callable[[], dict[str, Any]]]] = [
+        ("swaps", lambda: runtime.failed_requests(1000)),
+        ("whole", lambda: whole(IDLE_S)),
+        ("rollbacks", lambda: medians(runs, runtime.rollbacks)),
+        ("leak", lambda: medians(runs, runtime.leak)),
+        ("endpoint", endpoints),
+        ("half", lambda: {"p99_ratio_half": tails(runs, swaps, count=1, load=0.5)}),
+        ("full", lambda: {"p99_ratio_full": tails(runs, swaps, count=2, load=1.0)}),
+    ]
+    for name, part in parts:
+        found = part()
+        print(f"{name}: {json.dumps(found)}", flush=True)
+        figures |= {key: value for key, value in found.items() if key in KEYS}
+    print(json.dumps(figures))
+    return 0
+
+
+def endpoints() -> dict[str, Any]:
+    return {
+        "endpoint_small_us": round(runtime.endpoint(models.small(0), [1, 64], 2000), 1),
+        "endpoint_large_us": round(
+            runtime.endpoint(models.image(), [1, 3, 320, 320], 300), 1
+        ),
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
