@@ -132,7 +132,7 @@ def choose(
         )
     baseline = built.get(profile.baseline.name)
     if profile.objective.latency == "measured" and baseline is not None:
-        chosen, why = _fastest(passing, baseline, profile.objective)
+        chosen, why = _fastest(passing, candidates, profile)
     else:
         chosen, why = passing[0], _preferred(passing[0], candidates, master_accuracy)
     for one in passing:
@@ -154,19 +154,19 @@ def _overridden(built: dict[str, Candidate], name: str) -> tuple[Candidate, str]
 
 
 def _fastest(
-    passing: list[Candidate], baseline: Candidate, objective: Objective
+    passing: list[Candidate], candidates: Sequence[Candidate], profile: Profile
 ) -> tuple[Candidate, str]:
     """Return the fastest, or the baseline where none is clearly faster."""
-    base_ms = _measured(baseline.latency_ms)
-    bound = float(objective.faster) * base_ms
+    baseline = next(one for one in candidates if one.name == profile.baseline.name)
+    bound = float(profile.objective.faster) * _measured(baseline.latency_ms)
     faster = [one for one in passing if _measured(one.latency_ms) <= bound]
     for one in passing:
         if one not in faster and one is not baseline:
             one.verdict = f"{one.name} is not faster: {_times(one, baseline)}"
     if not faster:
         kept = baseline if baseline in passing else passing[0]
-        others = [one.verdict for one in passing if one is not kept and one.verdict]
-        return kept, f"{kept.name} ships: " + ("; ".join(others) or "nothing else passes")
+        others = [one.verdict for one in candidates if one is not kept and one.verdict]
+        return kept, f"{kept.name} ships: " + ("; ".join(others) or "there is no other")
     least = min(_measured(one.latency_ms) for one in faster)
     near = [one for one in faster if _measured(one.latency_ms) <= NEAR * least]
     chosen = min(near, key=lambda one: one.wire or one.size or 0)

@@ -14,7 +14,7 @@ from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_manifests.profiles.recipe import FourBits, RaiseOpset, Recipe, Step
 from modelfleet_server.builds.profiles import find_profile, shipped_profiles
 
-REVISION = 2
+REVISION = 3
 """Raised with every change of `steps` that changes the bytes it makes."""
 StepText = dict[str, str | int | bool | list[str]]
 Tools = dict[str, str]

@@ -175,9 +175,14 @@ def _optimise(model: ModelProto, step: Optimise, bench: Bench) -> ModelProto:
 
 
 def _prepare(model: ModelProto, _step: Prepare, bench: Bench) -> ModelProto:
-    path = bench.folder / "prepared"
-    quant_pre_process(model, str(path), skip_symbolic_shape=True)
-    return _take(path)
+    raw, path = bench.folder / "raw", bench.folder / "prepared"
+    # given a model in memory, it loses small constants on the way
+    onnx.save(model, raw)
+    try:
+        quant_pre_process(str(raw), str(path), skip_symbolic_shape=True)
+        return _take(path)
+    finally:
+        raw.unlink()
 
 
 def _halve(model: ModelProto, _step: Half, _bench: Bench) -> ModelProto:

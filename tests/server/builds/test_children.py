@@ -103,8 +103,8 @@ def test_a_build_in_a_child_tells_its_progress(tmp_path: Path) -> None:
     built = children.build(job, SMALL, tmp_path, children.Ask(seen.append))
     assert built.precision == "int8"
     assert (tmp_path / "model.onnx").stat().st_size == built.model.length
-    assert [progress.done for progress in seen] == list(range(7))
-    assert {progress.of for progress in seen} == {7}
+    assert [progress.done for progress in seen] == list(range(8))
+    assert {progress.of for progress in seen} == {8}
 
 
 def test_a_wrong_data_set_is_named(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_what_cannot_be_emulated_here_is_told(
     assert emulation.find_emulator(Emulated(arch="s390x", cpu="max")) is None
 
 
-def test_the_masters_own_bytes_need_no_proof(tmp_path: Path) -> None:
+def test_full_precision_needs_no_proof(tmp_path: Path) -> None:
     plan = msgspec.structs.replace(
         assumed("x86-avx2"), candidates=plan_for("generic").candidates
     )

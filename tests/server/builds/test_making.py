@@ -299,12 +299,12 @@ def test_a_patch_that_cannot_be_made_is_told_and_fails_nothing(make: Make) -> No
 
 def test_every_candidate_is_kept_with_its_figures_and_a_verdict(make: Make) -> None:
     front = make("x86-vnni").front
-    assert [one.name for one in front] == ["int8", "int8-dynamic", "fp32"]
+    assert [one.name for one in front] == ["int8", "int8-tensor", "int8-dynamic", "fp32"]
     assert all(one.verdict for one in front)
     assert [one.chosen for one in front].count(True) == 1
     built = [one for one in front if not one.refused]
-    assert {one.name for one in built} == {"int8", "fp32"}
-    assert "does not suit models with Conv" in front[1].verdict
+    assert {one.name for one in built} == {"int8", "int8-tensor", "fp32"}
+    assert "does not suit models with Conv" in front[2].verdict
     for one in built:
         assert one.accuracy is not None
         assert one.accuracy > 0.9
@@ -324,7 +324,9 @@ def test_the_wire_counts_the_delta_from_what_the_fleet_runs(make: Make) -> None:
 
 
 def test_what_was_excluded_elsewhere_is_not_built(make: Make) -> None:
-    built = make("arm64", excluded={"int8": "int8 loses 12 points under Haswell"})
+    lost = "loses 12 points under Haswell"
+    excluded = {name: f"{name} {lost}" for name in ("int8", "int8-tensor")}
+    built = make("arm64", excluded=excluded)
     assert built.precision == "fp32"
     assert "12 points" in built.why
 

@@ -288,7 +288,7 @@ def test_a_build_that_is_not_there_is_named(
 def gated() -> dict[str, Profile]:
     """An operator's profile of int8 only, so that the gate can block it."""
     plan = shipped_profiles()["arm64"]
-    whole = msgspec.structs.replace(plan.candidates[1], unless=[])
+    whole = msgspec.structs.replace(plan.candidates[2], unless=[])
     objective = msgspec.structs.replace(plan.objective, disagreement="0")
     return {"arm64": msgspec.structs.replace(plan, candidates=[whole], objective=objective)}
 

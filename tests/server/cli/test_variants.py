@@ -46,7 +46,7 @@ def test_candidates_are_listed_with_what_ships_and_why(
     listed = admin.call("variant", "list", RELEASE, "--profile", "arm64", "--json")
     (build,) = listed.document["items"]
     names = [one["name"] for one in build["candidates"]]
-    assert names == ["int8", "int8-dynamic", "fp32"]
+    assert names == ["int8", "int8-tensor", "int8-dynamic", "fp32"]
     told = admin.call("variant", "list", RELEASE).out
     assert "int8 is preferred" in told
     assert "generic" in told
