@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+from modelfleet_manifests.digests import sha256
 from modelfleet_server import migrations
 from modelfleet_server.identity.domain import check_name, check_password
 from modelfleet_server.identity.service import NewUser, create_user
@@ -14,8 +15,11 @@ from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.errors import ConflictError, UnavailableError
 from modelfleet_server.kit.ids import new_secret
 from modelfleet_server.settings import FILE_NAME, Settings, template
+from modelfleet_server.trust import gathering
 from modelfleet_server.trust.approver import check_passphrase
 from modelfleet_server.trust.ceremony import FleetExistsError, Summary, init_solo
+from modelfleet_server.trust.gathering import Gathering
+from modelfleet_server.trust.online import Online, read_online, write_online
 
 PRIVATE = 0o700
 PASSWORD_LENGTH = 20
@@ -75,6 +79,69 @@ def found(wish: Wish) -> Founded:
         admin=wish.admin,
         password=made_up,
         words=list(begun.words),
+    )
+
+
+class Together(TypedDict):
+    """What several people began; `root` is the file that they adopt."""
+
+    home: str
+    fleet: str
+    root: str
+    admin: str
+    password: str | None
+
+
+def found_together(
+    settings: Settings,
+    held: Gathering,
+    waiting: Path,
+    *,
+    admin: str,
+    password: str | None,
+) -> Together:
+    """Make database, first user and metadata of a ceremony that everybody has signed.
+
+    The server's keys take their place just before the database commits.
+
+    Raises:
+        ConflictError: Signatures are missing, or there is a fleet already.
+        InvalidError: The ceremony was altered, or belongs to another server.
+    """
+    check_name(admin)
+    if password is not None:
+        check_password(password)
+    if settings.online_key.exists():
+        raise FleetExistsError(
+            f"a fleet was begun in {settings.home} already",
+            "Use another home for another fleet.",
+            home=str(settings.home),
+        )
+    made_up = None if password else new_secret()[:PASSWORD_LENGTH]
+    keys = read_online(waiting).keys
+    database = Database(settings.database_url)
+    now = now_ms()
+    try:
+        migrations.upgrade(database)
+        with database.write() as session:
+            root = gathering.finish(session, held, keys, now)
+            first = NewUser(admin, Role.ADMIN, made_up or password or "")
+            create_user(session, first, actor=system("init"), at_ms=now)
+            fleet = sha256(root)
+            write_online(settings.online_key, Online(fleet, keys))
+    except BaseException:
+        settings.online_key.unlink(missing_ok=True)  # it was not there before
+        raise
+    finally:
+        database.close()
+    waiting.unlink()
+    config = settings.home / FILE_NAME
+    if not config.exists():
+        config.write_text(template(), encoding="utf-8")
+    path = settings.home / "root.json"
+    path.write_bytes(root)
+    return Together(
+        home=str(settings.home), fleet=fleet, root=str(path), admin=admin, password=made_up
     )
 
 

@@ -52,7 +52,8 @@ def init(
     """Begin a fleet: home, keys, database, and the first user, an admin."""
     if not solo:
         raise InvalidError(
-            "several approvers are not possible yet", "Say --solo: one key for every role."
+            "it is not said who begins the fleet",
+            "Alone: --solo. Several people: modelfleet ceremony begin.",
         )
     settings = load_settings(home, environ=os.environ)
     from modelfleet_server.cli import founding

@@ -17,6 +17,7 @@ from modelfleet_manifests.errors import ManifestError
 from modelfleet_server.cli import (
     approval,
     audit,
+    ceremonies,
     compliance,
     delta,
     demo,
@@ -52,6 +53,7 @@ app = subject(HELP, completion=True)
 app.add_typer(delta.app, name="delta")
 for part in (
     home,
+    ceremonies,
     keys,
     users,
     publication,
