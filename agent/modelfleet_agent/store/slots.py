@@ -4,6 +4,7 @@ Only a release that is to be booted belongs here: call `advance` once a trial is
 power cut during a trial then boots what ran before, and a failed trial changes nothing.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from modelfleet_agent import fsio
@@ -80,6 +81,14 @@ class Slots:
         link = self._link(slot, PREVIOUS)
         fsio.flip_link(self._link(slot, CURRENT), str(link.readlink()))
         return record
+
+    def forget_previous(self, slot: str, keys: Collection[str]) -> bool:
+        """Let go of the previous release where its key is in `keys`. Idempotent."""
+        link = self._link(slot, PREVIOUS)
+        if not link.is_symlink() or link.readlink().stem not in keys:
+            return False
+        fsio.remove(link)
+        return True
 
     def remove(self, slot: str) -> None:
         """Forget the slot; its files are left to `sweep`. Idempotent."""

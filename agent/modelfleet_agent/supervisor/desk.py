@@ -14,6 +14,7 @@ from modelfleet_agent.errors import RetryableError, UsageError
 from modelfleet_agent.link.inbox import Inbox
 from modelfleet_agent.store import Record, sweep
 from modelfleet_agent.supervisor.keeper import Keeper
+from modelfleet_agent.supervisor.mending import mend
 from modelfleet_agent.trust.door import TrustDoor
 from modelfleet_agent.update.engine import Engine
 from modelfleet_agent.update.goal import Goal, goal_of, record_of
@@ -24,7 +25,7 @@ from modelfleet_manifests.deployment import Deployment
 from modelfleet_manifests.profiles import Facts, best_variant
 from modelfleet_manifests.release import ReleaseRef
 from modelfleet_manifests.resolve import resolve
-from modelfleet_manifests.trust import judge
+from modelfleet_manifests.trust import TrustView, judge
 from modelfleet_manifests.wanted import Action, Documents, Local, Reason, Wanted
 
 log = logging.getLogger(__name__)
@@ -154,6 +155,11 @@ class Desk:
         digests = {file.digest for e in entries if e.goal for file in e.goal.record.wanted}
         digests |= {patch.blob for e in entries for patch in e.patches}
         store, slots = self.tools.store, self.tools.slots
+        try:
+            self._mend(view)
+        except RetryableError as error:
+            self.tools.notice("", error)
+            return False
         partials = {one for one in digests if store.incoming(one).exists()}
         busy = digests | {f"{one}.etag" for one in partials}
         keep = [
@@ -170,6 +176,17 @@ class Desk:
         if swept.removed:
             log.info("swept %d files, %d bytes", swept.removed, swept.freed)
         return True
+
+    def _mend(self, view: TrustView) -> None:
+        signed = [
+            record_of(release_id, release, variant)
+            for release_id, release in view.releases.items()
+            for variant in release.variants
+        ]
+        for slot, engine in self.engines.items():
+            mine = (engine.memory.state.current, engine.place.settled)
+            known = [*signed, *(record for record in mine if record)]
+            mend(self.tools.store, self.tools.slots, slot, known)
 
     def _locals(self, now: int) -> dict[str, Local]:
         store = self.tools.store
