@@ -17,7 +17,7 @@ from modelfleet_manifests.release import Schema
 from modelfleet_server.builds import children
 from modelfleet_server.builds.choosing import Candidate, out_of_budget
 from modelfleet_server.builds.domain import BuildJob, Built, Limits, ScoreJob, Scores
-from modelfleet_server.builds.errors import ParityError
+from modelfleet_server.builds.errors import ChildError, ParityError
 
 SAMPLES = 256
 """So many of the evaluation set: emulation is some ten times as slow."""
@@ -108,7 +108,12 @@ def prove(
             continue
         right = right or _score(Path(job.master), job, schema, [], ask)
         prefix = [str(emulator), "-cpu", machine.cpu]
-        scores = _score(variant, job, schema, prefix, ask)
+        try:
+            scores = _score(variant, job, schema, prefix, ask)
+        except ChildError as error:
+            # too slow to emulate, or QEMU itself: the variant has done nothing wrong
+            unproven.append(f"{machine.cpu}: {error.what}")
+            continue
         accuracy[machine.cpu] = scores.right / len(scores.answers)
         reason = judge(built.recipe_name, scores, right, job.profile)
         if reason:

@@ -70,6 +70,20 @@ def test_what_cannot_be_emulated_here_is_told(
     assert emulation.find_emulator(Emulated(arch="s390x", cpu="max")) is None
 
 
+def test_an_emulator_that_fails_proves_nothing_and_fails_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "qemu-x86_64-static"
+    program.write_text("#!/bin/sh\necho no such processor >&2\nexit 3\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    built, _ = proven(digits_job(assumed("x86-avx2")), tmp_path)
+    assert built.recipe_name == "int8"
+    (said,) = built.unproven
+    assert said.startswith("Haswell: the process ended with exit code 3")
+    assert "no such processor" in said
+
+
 def test_full_precision_needs_no_proof(tmp_path: Path) -> None:
     plan = msgspec.structs.replace(
         assumed("x86-avx2"), candidates=plan_for("generic").candidates
