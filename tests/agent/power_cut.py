@@ -138,8 +138,8 @@ class Story(ABC):
     def answers_well(self) -> bool:
         try:
             status, content = self.rig.answer()
-        except OSError:
-            return False  # it starts
+        except (OSError, ValueError):
+            return False  # it starts, or has yet to write where it listens
         if not self.serving:
             return True
         if status != 200:
