@@ -69,13 +69,3 @@ class Witness:
         if not found.intact and not engine.busy and slot not in rotten:
             log.error("%s: a file of the active release was altered", slot)
             rotten.add(slot)
-
-
-def _loads(engine: Engine) -> bool:
-    """Say whether the slot is loading; a trial that goes on may be read."""
-    goal = engine.goal
-    if not engine.busy or goal is None:
-        return False
-    if engine.entry.phase is Phase.TRIAL:
-        return engine.place.serving != goal.record
-    return engine.entry.phase is Phase.RESTORING

@@ -1,4 +1,4 @@
-"""The frame of a patch: header, op table, blocks. `docs/delta-format.md` is its text.
+"""The frame of a patch: header, op table, blocks. `docs/protocol.md` is its text.
 
 The frame knows nothing of methods: a method adds a code to the table and coders to blocks.
 """
