@@ -4,6 +4,7 @@
 report that a power cut left without it is counted when the outbox is read.
 """
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -17,7 +18,7 @@ NAME = "chain.json"
 log = logging.getLogger(__name__)
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What comes next.
 
     Attributes:
@@ -31,6 +32,13 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     seq: int = 1
     prev: str = FIRST
     batch: int = 1
+
+
+class _Page(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file: a place and its digest, since a flipped bit may still be a place."""
+
+    place: Place
+    sha256: str
 
 
 class Chain:
@@ -47,15 +55,18 @@ class Chain:
         self.place = Place(incarnation=incarnation)
         self.lost = False
         try:
-            found = msgspec.json.decode(self._path.read_bytes(), type=Place)
+            page = msgspec.json.decode(self._path.read_bytes(), type=_Page)
         except FileNotFoundError:
             return
         except msgspec.MsgspecError as error:
             log.warning("%s is damaged (%s): the chain begins again", self._path, error)
             self.lost = True
             return
-        if found.incarnation == incarnation:
-            self.place = found
+        if page.sha256 != _digest(page.place):
+            log.warning("%s is damaged: the chain begins again", self._path)
+            self.lost = True
+        elif page.place.incarnation == incarnation:
+            self.place = page.place
 
     def advance(self, digest: str, seq: int | None = None) -> None:
         """Note durably that the next report comes behind the payload `digest`.
@@ -81,5 +92,10 @@ class Chain:
         self._keep(msgspec.structs.replace(self.place, batch=self.place.batch + 1))
 
     def _keep(self, place: Place) -> None:
-        fsio.write_atomic(self._path, msgspec.json.encode(place))
+        page = _Page(place=place, sha256=_digest(place))
+        fsio.write_atomic(self._path, msgspec.json.encode(page))
         self.place = place
+
+
+def _digest(place: Place) -> str:
+    return hashlib.sha256(msgspec.json.encode(place)).hexdigest()

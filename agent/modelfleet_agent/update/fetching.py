@@ -144,7 +144,7 @@ def patch(work: Work) -> None:
     """
     for one in work.entry.patches:
         work.check_cancelled()
-        if not work.tools.store.path_of(one.target).exists():
+        if not work.tools.store.has(one.file):  # a cut-short file is not there
             _apply(work, one)
         fsio.remove(work.tools.store.incoming(one.blob))
         work.note(method="delta")

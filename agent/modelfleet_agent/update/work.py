@@ -12,7 +12,7 @@ from modelfleet_agent.errors import AgentError, RetryableError
 from modelfleet_agent.link.fetch import Fetcher
 from modelfleet_agent.runtime.client import RuntimeClient
 from modelfleet_agent.runtime.memory import available_bytes
-from modelfleet_agent.store import Record, Slots, Store
+from modelfleet_agent.store import FileEntry, Record, Slots, Store
 from modelfleet_agent.update.goal import Goal
 from modelfleet_agent.update.phases import Phase
 from modelfleet_agent.update.policy import Rng
@@ -39,6 +39,11 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     method: str
     memory: int
+
+    @property
+    def file(self) -> FileEntry:
+        """The result, as the store knows it."""
+        return FileEntry(name=self.target, digest=self.target, length=self.length)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):

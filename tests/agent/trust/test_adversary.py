@@ -201,6 +201,7 @@ TestAdversary.settings = settings(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_adversary_tries_longer() -> None:
     longer = settings(
         max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=QUIET

@@ -64,6 +64,15 @@ def test_an_update_comes_as_a_delta_where_that_is_fewer_bytes(bench: Bench) -> N
     assert not list(bench.store.partials.iterdir())
 
 
+def test_a_file_that_was_cut_to_nothing_is_written_again_by_the_delta(bench: Bench) -> None:
+    old = first(bench)
+    new = offer(bench.files, "1.1.0", models.linear(2.0))
+    offer_delta(bench, old, new)
+    bench.store.path_of(new.digest).write_bytes(b"")
+    bench.bring(goal(new, NEXT))
+    assert bench.serves() == new.digest
+
+
 def test_a_delta_that_is_larger_than_the_file_is_not_taken(bench: Bench) -> None:
     old = first(bench)
     new = offer(bench.files, "1.1.0", models.linear(2.0))
