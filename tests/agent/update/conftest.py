@@ -134,7 +134,7 @@ def runtime() -> Iterator[RuntimeClient]:
 
 @pytest.fixture
 def bench(tmp_path: Path, fleet: SoloFleet, runtime: RuntimeClient) -> Iterator[Bench]:
-    fleet.files.deltas.clear()  # the models repeat: a delta of another test would be offered
+    fleet.files.deltas.clear()  # the models repeat, and so would offers of other tests
     with serve(fleet) as server:
         made = Bench(tmp_path / "agent", server, runtime)
         yield made
