@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Bring the system programs that only tests need: Mosquitto and Chromium.
+# Bring the system programs that only tests need: Mosquitto and Chromium; and QEMU's user
+# mode, which builds use where it is there, to score variants as other processors compute.
 #
 # Each one: found on PATH or in /usr/sbin; else installed from Debian's packages when root;
 # else unpacked below .cache without root; else skipped by name, which is no failure here
@@ -101,3 +102,8 @@ bring() { # bring PACKAGE PROGRAM...: say in one line what became of it
 
 bring mosquitto mosquitto
 bring chromium chromium chromium-browser google-chrome
+bring qemu-user-static qemu-x86_64-static qemu-x86_64
+# unpacked, one package has both
+readonly QEMU="$UNPACKED/qemu-user-static/root"
+[ -d "$QEMU" ] && write_wrapper "$QEMU" qemu-aarch64-static
+exit 0

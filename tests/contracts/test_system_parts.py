@@ -25,6 +25,7 @@ def test_a_program_is_found_where_debian_puts_daemons(tmp_path: Path) -> None:
     assert "/usr/sbin" in system.PLACES.split(":")
 
 
-def test_the_script_that_brings_the_parts_is_valid_shell() -> None:
-    script = system.ROOT / "tools" / "system_parts.sh"
+@pytest.mark.parametrize("name", ["system_parts.sh", "arm64_root.sh"])
+def test_the_scripts_that_bring_the_parts_are_valid_shell(name: str) -> None:
+    script = system.ROOT / "tools" / name
     subprocess.run(["bash", "-n", str(script)], check=True)
