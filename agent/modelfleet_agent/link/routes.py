@@ -11,17 +11,16 @@ import socket
 import struct
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from ipaddress import IPv6Address
 from pathlib import Path
 
-METERED = ("wwan*", "wwp*", "rmnet*", "ccmni*", "ppp*")
-"""Cellular modems, as Linux names them."""
+from modelfleet_agent.settings.link import METERED
 
 _SIOCGIFCONF = 0x8912
 _ROOM = 128  # addresses that are looked at
 _NAME = 16
 _ROW = 40 if struct.calcsize("P") == 8 else 32  # noqa: PLR2004 - struct ifreq
 _DISCARD = 9
+_MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address written as IPv6
 
 
 def interface_to(host: str, port: int | None = None) -> str:
@@ -79,13 +78,12 @@ def _ipv4(address: str) -> str:
 
 
 def _ipv6(address: str) -> str:
-    wanted = IPv6Address(address.partition("%")[0])
-    if wanted.ipv4_mapped:
-        return interface_of(str(wanted.ipv4_mapped))
+    packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    if packed.startswith(_MAPPED):
+        return interface_of(socket.inet_ntoa(packed[len(_MAPPED) :]))
     try:
         lines = Path("/proc/net/if_inet6").read_text().splitlines()
     except OSError:
         return ""
     rows = (line.split() for line in lines)
-    packed = wanted.packed.hex()
-    return next((row[-1] for row in rows if row[0] == packed), "")
+    return next((row[-1] for row in rows if row[0] == packed.hex()), "")

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modelfleet_agent.settings.link import LinkSettings, SwitchSettings
+from modelfleet_agent.settings.outbox import OutboxSettings
+
 
 @dataclass(frozen=True)
 class RuntimeSettings:
@@ -51,6 +54,9 @@ class AgentSettings:
         report_interval_s: The longest between two reports while the server is heard.
         verify_interval_s: How often the active files are read again.
         telemetry_interval_s: How long one batch of telemetry counts.
+        link: How the network may be used (`file.read_settings`).
+        switch: When a new release may be put into service.
+        outbox: What waits for the server.
     """
 
     dir: Path
@@ -61,3 +67,6 @@ class AgentSettings:
     report_interval_s: float = 60
     verify_interval_s: float = 60
     telemetry_interval_s: float = 10
+    link: LinkSettings = field(default_factory=LinkSettings)
+    switch: SwitchSettings = field(default_factory=SwitchSettings)
+    outbox: OutboxSettings = field(default_factory=OutboxSettings)

@@ -6,12 +6,12 @@ import subprocess
 import pytest
 
 from modelfleet_agent.link.routes import (
-    METERED,
     interface_of,
     interface_to,
     is_unmetered,
     matches,
 )
+from modelfleet_agent.settings.link import METERED
 
 
 def test_the_loopback_leads_to_this_machine() -> None:
