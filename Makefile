@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup setup-dev system demo test test-all check bench lock format clean
+.PHONY: setup setup-dev system demo test test-all check bench agent-package lock format clean
 
 # --no-build-isolation: the build backend comes from the lock as well.
 .venv/setup: requirements.lock pyproject.toml
@@ -46,6 +46,10 @@ check: setup-dev
 bench: setup-dev
 	$(BIN)/python -m bench
 
+# The agent for a device: dist/modelfleet-agent_VERSION_ARCH.deb; ARCH=arm64 needs no ARM machine.
+agent-package: setup
+	$(BIN)/python tools/agent_package.py $(if $(ARCH),--arch $(ARCH))
+
 format: setup-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -56,6 +60,7 @@ LOCK := $(BIN)/pip-compile --quiet --strip-extras --generate-hashes --allow-unsa
 lock:
 	test -x $(BIN)/pip-compile || $(INSTALL) pip-tools
 	$(LOCK) --extra server --extra agent --extra build -o requirements.lock pyproject.toml
+	$(LOCK) --extra agent -c requirements.lock -o requirements-agent.lock pyproject.toml
 	$(LOCK) --extra server --extra agent --extra build --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 
 clean:

@@ -54,6 +54,7 @@ class Rig:
         self.group = random_id()
         self.device = f"dev-{random_id()[:8]}"
         self.process: subprocess.Popen[bytes] | None = None
+        self.program = [sys.executable, "-m", "modelfleet_agent"]
         self._started = 0
         server.mqtt = broker
         self.peer = Peer(broker)  # type: ignore[arg-type]
@@ -66,7 +67,7 @@ class Rig:
         """Run `modelfleet-agent` to its end."""
         name, *rest = arguments
         return subprocess.run(
-            [sys.executable, "-m", "modelfleet_agent", name, "--dir", str(self.dir), *rest],
+            [*self.program, name, "--dir", str(self.dir), *rest],
             capture_output=True,
             check=False,
             text=True,
@@ -93,7 +94,7 @@ class Rig:
         if dies_at:
             self.order(Order("kill", dies_at))
         self._started = now_ms()
-        program = [sys.executable, "-m", "modelfleet_agent"]
+        program = self.program
         if self.control.exists():
             program = kill.command(self.control)
         log = (self.dir.parent / f"{self.device}.log").open("ab")

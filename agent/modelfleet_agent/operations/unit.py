@@ -33,7 +33,7 @@ KillMode=mixed
 OOMPolicy=continue
 User={user}
 Group={user}
-StateDirectory={state}
+{environment}StateDirectory={state}
 StateDirectoryMode=0700
 UMask=0077
 
@@ -79,6 +79,8 @@ class Unit:
         arguments: More for `modelfleet-agent run`.
         accelerators: It may open devices.
         memory_mb: `MemoryMax` of agent and children together; None leaves it open.
+        program: What starts the agent; this Python where it is empty.
+        options_file: Variables for `arguments`; need not be there.
     """
 
     directory: Path
@@ -86,15 +88,18 @@ class Unit:
     arguments: tuple[str, ...] = ()
     accelerators: bool = False
     memory_mb: int | None = None
+    program: tuple[str, ...] = ()
+    options_file: str = ""
 
     def text(self) -> str:
         """Return the unit."""
-        python = [sys.executable, "-P", "-m", "modelfleet_agent", "run"]
-        command = [*python, "--dir", str(self.directory), *self.arguments]
+        python = (sys.executable, "-P", "-m", "modelfleet_agent")
+        command = [*(self.program or python), "run", "--dir", str(self.directory)]
         return _UNIT.format(
             watchdog=WATCHDOG_S,
-            command=shlex.join(command),
+            command=" ".join([shlex.join(command), *map(_quote, self.arguments)]),
             user=self.user,
+            environment=f"EnvironmentFile=-{self.options_file}\n" * bool(self.options_file),
             state=self.directory.relative_to("/var/lib"),
             devices=_DEVICES if self.accelerators else "PrivateDevices=yes",
             limits=f"MemoryMax={self.memory_mb}M\n" if self.memory_mb else "",
@@ -103,3 +108,8 @@ class Unit:
     def sysusers(self) -> str:
         """Return the snippet that makes the user (`systemd-sysusers`)."""
         return f'u {self.user} - "modelfleet agent" {self.directory}\n'
+
+
+def _quote(argument: str) -> str:
+    """Quote for a shell, but for a variable that systemd itself splits into words."""
+    return argument if argument.startswith("$") else shlex.quote(argument)

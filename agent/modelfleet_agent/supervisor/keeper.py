@@ -54,6 +54,14 @@ class Keeper:
         self._lock = threading.Lock()
         self._closing = threading.Event()
 
+    def is_whole(self) -> bool:
+        """Say whether every slot that has a release serves the one it settled on."""
+        if self._tools.runtime.ready is None or self.rotten:
+            return False
+        keys = self._tools.slots.keys
+        engines = list(self._engines.values())
+        return all(one.place.serving is not None or not keys(one.slot) for one in engines)
+
     def close(self) -> None:
         """Start nothing any more."""
         self._closing.set()

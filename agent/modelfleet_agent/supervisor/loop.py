@@ -14,6 +14,7 @@ from modelfleet_agent.supervisor import wishes
 from modelfleet_agent.supervisor.desk import Desk
 from modelfleet_agent.supervisor.history import History
 from modelfleet_agent.supervisor.notify import Notifier
+from modelfleet_agent.supervisor.proving import Proof
 from modelfleet_agent.supervisor.refresh import Refresher
 from modelfleet_agent.supervisor.teller import Teller
 from modelfleet_agent.supervisor.voice import Voice
@@ -72,6 +73,7 @@ class Parts:
     witness: Witness
     notifier: Notifier
     history: History
+    proof: Proof
 
 
 class Supervisor:
@@ -164,6 +166,7 @@ class Supervisor:
             ack = read_ack(message.payload)
             if ack:
                 self._parts.voice.acknowledge(ack)
+                self._parts.proof.heard()
             return
         self._judge([self._desk.inbox.receive(message.topic, message.payload)])
 
@@ -218,6 +221,8 @@ class Supervisor:
 
     def _look(self) -> None:
         self._parts.notifier.look()
+        if not self._parts.proof.look():
+            self.stop()
         self._obey()
         if monotonic_s() >= self._decide_at:
             self._decide()

@@ -34,6 +34,7 @@ from modelfleet_agent.supervisor.loop import (
     Supervisor,
 )
 from modelfleet_agent.supervisor.notify import Notifier
+from modelfleet_agent.supervisor.proving import Proof
 from modelfleet_agent.supervisor.refresh import Refresher
 from modelfleet_agent.supervisor.status import lock, read_endpoint
 from modelfleet_agent.supervisor.teller import Teller
@@ -94,6 +95,7 @@ class Agent:
                 witness=witness,
                 notifier=Notifier(),
                 history=History(settings.dir),
+                proof=Proof(settings.dir, self._desk.keeper.is_whole, self._voice.complain),
             )
         )
         self._session = session
