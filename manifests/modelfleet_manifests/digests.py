@@ -14,6 +14,10 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+EMPTY = sha256(b"")
+"""Digest of the empty file, which every device has: a delta from it is a file, packed."""
+
+
 def sha256_stream(chunks: Iterable[bytes]) -> tuple[str, int]:
     """Return the digest and the length in bytes of what `chunks` yields."""
     state, length = hashlib.sha256(), 0

@@ -27,6 +27,21 @@ def linear(bias: float = 0.0, *, seed: int = 7) -> bytes:
     )
 
 
+def wide(step: int = 0, *, width: int = 4096) -> bytes:
+    """Two dense layers: smaller packed, and smaller still by delta from another step."""
+    random = np.random.default_rng(7)
+    first = random.normal(size=(ROWS, width)).astype(np.float32)
+    last = random.normal(size=(width, CLASSES)).astype(np.float32)
+    drift = np.random.default_rng(step).normal(size=first.shape) * 1e-3
+    return _graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["xw"]),
+            helper.make_node("MatMul", ["xw", "v"], ["y"]),
+        ],
+        {"w": (first * (1 + drift * (step > 0))).astype(np.float32), "v": last},
+    )
+
+
 def not_finite() -> bytes:
     """Divide by zero: every answer is NaN or infinite."""
     zeros = np.zeros((ROWS, CLASSES), np.float32)

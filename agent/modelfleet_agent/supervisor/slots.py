@@ -177,6 +177,8 @@ def _tell(view: View) -> _Told:
         reason, detail = name_of(view.failure.code), view.failure.what
         return _Told(reason, detail[:MAX_DETAIL], wanted.step, release, failures)
     detail = wanted.detail[:MAX_DETAIL]
+    if wanted.reason is Reason.AS_WANTED and state.fell_back:
+        detail = f"it came as a whole file: {state.fell_back}"[:MAX_DETAIL]
     if view.entry.drains and view.entry.phase is Phase.TRIAL:
         detail = "it does not fit in memory beside what ran: that is unloaded first"
     return _Told(wanted.reason.value, detail, wanted.step, release, failures)

@@ -84,7 +84,7 @@ class Engine:
         before = self.entry
         entry = Entry(goal=goal)
         if goal.is_same(before.goal):  # it failed before: the bytes count, a bad delta too
-            entry = Entry(goal=goal, full=before.full, bytes=before.bytes)
+            entry = before.begin_again(goal)
         else:
             self.forgive()
         self._begin(self._first(goal), entry)
@@ -204,8 +204,7 @@ class Engine:
         work = self._work()
         try:
             EFFECTS[effect](work)
-        except FallBackError as why:
-            self._tools.notice(self.slot, why)
+        except FallBackError:  # told of where it was found out
             return self._move(Event.FALL_BACK, work.entry)
         except AgentError as why:
             if self._closing.is_set():  # asked to end: no sign against the release

@@ -1,22 +1,20 @@
 """FETCH and PATCH: bring every file of a release into the store, in as few bytes as may be.
 
 What the server offers is unsigned: the result of a patch counts only where it is the signed
-file, and a patch that fails costs one full download, never a wrong model.
+file, and a patch that fails costs bytes, never a wrong model.
 """
 
-import logging
+import os
+from pathlib import Path
 
 from modelfleet_agent import fsio
-from modelfleet_agent.errors import RefusedError, RetryableError
+from modelfleet_agent.errors import AgentError, RefusedError, RetryableError
 from modelfleet_agent.link.fetch import DeltaOffer, Fetcher
 from modelfleet_agent.runtime import patch as patching
-from modelfleet_agent.store import FileEntry, Record
+from modelfleet_agent.store import FileEntry
+from modelfleet_agent.update.ways import Way, choose, refuse
 from modelfleet_agent.update.work import FallBackError, Patch, Work
-
-log = logging.getLogger(__name__)
-
-MAX_BASES = 4
-MIB = 1 << 20
+from modelfleet_manifests.digests import EMPTY
 
 
 def fetch(work: Work) -> None:
@@ -51,88 +49,65 @@ def discard_altered(work: Work) -> int:
 
 
 def _fetch_one(work: Work, fetcher: Fetcher, file: FileEntry) -> None:
-    choice = None if work.entry.full else _find_patch(work, fetcher, file)
+    way = choose(work, fetcher, file)
+    while way and not _fetch_patch(work, fetcher, file, way):
+        way = choose(work, fetcher, file)
     work.check_cancelled()
-    if choice is None:
-        _count(work, file.length, "full", fetcher, file)
-        return
-    offer, base = choice
+    if way is None:
+        _fetch_whole(work, fetcher, file)
+
+
+def _fetch_patch(work: Work, fetcher: Fetcher, file: FileEntry, way: Way) -> bool:
+    """Fetch a patch; False where the server does not have what it offers."""
+    offer = way.offer
+    try:
+        got = fetcher.fetch_patch(offer, cancel=work.cancel)
+    except AgentError as error:
+        _add_bytes(work, error.data.get("received", 0))
+        if isinstance(error, RetryableError) and error.code != "E_NOT_FOUND":
+            raise
+        _refuse(work, way.base, offer.blob, f"{error.code}: {error.what}")
+        return False
     patch = Patch(
         target=file.digest,
         length=file.length,
-        base=base,
+        base=way.base,
         blob=offer.blob,
         size=offer.length,
         method=offer.method,
         memory=offer.memory,
     )
-    got = fetcher.fetch_patch(offer, cancel=work.cancel)
-    work.note(patches=(*work.entry.patches, patch), bytes=work.entry.bytes + got.received)
+    _add_bytes(work, got.received)
+    work.note(patches=(*work.entry.patches, patch))
+    return True
 
 
-def _count(work: Work, length: int, method: str, fetcher: Fetcher, file: FileEntry) -> None:
-    received = 0
+def _refuse(work: Work, base: str, blob: str, why: str) -> None:
+    """Note that a patch is of no use. A file that was only packed badly comes as it is."""
+    if base == EMPTY:
+        work.note(bad=(*work.entry.bad, blob))
+        error = RetryableError("E_PACKED", f"the packed file is of no use ({why})")
+        work.tools.notice(work.slot, error)
+    else:
+        refuse(work, blob, f"its delta is of no use ({why})")
+
+
+def _add_bytes(work: Work, received: object) -> None:
+    if isinstance(received, int):
+        work.note(bytes=work.entry.bytes + received)
+
+
+def _fetch_whole(work: Work, fetcher: Fetcher, file: FileEntry) -> None:
+    received: object = 0
     try:
-        received = fetcher.fetch_file(file.digest, length, cancel=work.cancel).received
-    except RetryableError as error:
-        came = error.data.get("received", 0)
-        received = came if isinstance(came, int) else 0
+        received = fetcher.fetch_file(file.digest, file.length, cancel=work.cancel).received
+    except AgentError as error:
+        received = error.data.get("received", 0)
         raise
     finally:
-        # golden inputs always come whole: they do not make an update by delta a full one
-        is_model = file in work.record.files
-        work.note(
-            bytes=work.entry.bytes + received,
-            method=method if is_model else work.entry.method,
-        )
-
-
-def _find_patch(
-    work: Work, fetcher: Fetcher, file: FileEntry
-) -> tuple[DeltaOffer, str] | None:
-    """Return the smallest offer that is smaller than what is left of the whole file."""
-    if file not in work.record.files:
-        return None
-    partial = work.tools.store.incoming(file.digest)
-    left = file.length - (partial.stat().st_size if partial.exists() else 0)
-    offers = []
-    for base in _bases(work, file):
-        work.check_cancelled()
-        try:
-            offer = fetcher.get_delta_offer(file.digest, base)
-        except RetryableError as error:
-            log.info("%s: no delta for %s: %s", work.slot, file.name, error)
-            return None  # the whole file may come from elsewhere; it says what is wrong
-        if offer and offer.length < left and _fits(offer, file):
-            offers.append((offer, base))
-    return min(offers, key=lambda pair: pair[0].length, default=None)
-
-
-def _fits(offer: DeltaOffer, file: FileEntry) -> bool:
-    return offer.memory <= 256 * MIB + 3 * file.length  # what a patch child may take
-
-
-def _bases(work: Work, file: FileEntry) -> list[str]:
-    """Return digests of resident files to ask deltas for, the likeliest first."""
-    files = [entry for record in resident(work) for entry in record.files]
-    named = [entry for entry in files if entry.name == file.name]
-    others = [entry for entry in files if entry.name != file.name]
-    here = [entry.digest for entry in (*named, *others) if work.tools.store.has(entry)]
-    return list(dict.fromkeys(here))[:MAX_BASES]
-
-
-def resident(work: Work) -> list[Record]:
-    """Return what the slot runs and ran before, as far as their records are sound."""
-    found = []
-    for read in (work.tools.slots.current, work.tools.slots.previous):
-        try:
-            record = read(work.slot)
-        except RetryableError as error:
-            log.warning("%s: %s", work.slot, error)
-            continue
-        if record:
-            found.append(record)
-    return found
+        _add_bytes(work, received)
+        if file in work.record.files:  # golden inputs do not make an update a full one
+            work.note(method="full")
 
 
 def patch(work: Work) -> None:
@@ -147,7 +122,8 @@ def patch(work: Work) -> None:
         if not work.tools.store.has(one.file):  # a cut-short file is not there
             _apply(work, one)
         fsio.remove(work.tools.store.incoming(one.blob))
-        work.note(method="delta")
+        if any(one.target == file.digest for file in work.record.files):
+            work.note(method="packed" if one.base == EMPTY else "delta")
 
 
 def _apply(work: Work, one: Patch) -> None:
@@ -158,7 +134,7 @@ def _apply(work: Work, one: Patch) -> None:
     _ensure_blob(work, one)
     try:
         patching.run(
-            store.path_of(one.base),
+            _path_of(work, one.base),
             store.incoming(one.blob),
             output,
             digest=one.target,
@@ -168,14 +144,13 @@ def _apply(work: Work, one: Patch) -> None:
         store.adopt(one.target, one.length, output)
     except RefusedError as error:
         fsio.remove(store.incoming(one.blob))
-        work.note(full=True, patches=())
-        raise FallBackError(
-            "E_DELTA",
-            f"the delta by {one.method} failed ({error.code}: {error.what}); "
-            "fetching the whole file",
-            base=one.base,
-            blob=one.blob,
-        ) from error
+        work.note(patches=())
+        _refuse(work, one.base, one.blob, f"{error.code}: {error.what}")
+        raise FallBackError("E_DELTA", error.what, base=one.base, blob=one.blob) from error
+
+
+def _path_of(work: Work, base: str) -> Path:
+    return Path(os.devnull) if base == EMPTY else work.tools.store.path_of(base)
 
 
 def _ensure_blob(work: Work, one: Patch) -> None:

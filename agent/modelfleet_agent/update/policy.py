@@ -1,10 +1,11 @@
-"""How long to wait: backoff with full jitter, and when trust metadata is asked for again.
+"""How long to wait, when trust metadata is asked for again, what may follow a bad delta.
 
 Pure: the caller gives the random numbers and the time.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 Rng = Callable[[], float]
 """Returns a number in [0, 1)."""
@@ -36,6 +37,19 @@ RETRY = Backoff(first_ms=1_000, most_ms=900_000)
 QUARANTINE = Backoff(first_ms=60_000, most_ms=86_400_000, jitter=0.5)
 # Metadata that is not listed yet is usually a matter of seconds.
 METADATA = Backoff(first_ms=500, most_ms=300_000)
+
+
+class Fallback(StrEnum):
+    """When a whole file may follow a delta that is of no use; an operator's word."""
+
+    NEVER = "never"
+    WIFI = "wifi"  # only over an interface that costs nothing by the byte
+    ALWAYS = "always"
+
+
+def may_fall_back(policy: Fallback, *, unmetered: bool) -> bool:
+    """Say whether the whole file may be fetched now."""
+    return policy is Fallback.ALWAYS or (policy is Fallback.WIFI and unmetered)
 
 
 @dataclass(frozen=True, slots=True)

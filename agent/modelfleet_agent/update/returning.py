@@ -6,9 +6,9 @@ import msgspec
 
 from modelfleet_agent.errors import RefusedError, RetryableError
 from modelfleet_agent.store import Record
-from modelfleet_agent.update.fetching import resident
 from modelfleet_agent.update.policy import Backoff
 from modelfleet_agent.update.state import Failure, quarantine
+from modelfleet_agent.update.ways import resident
 from modelfleet_agent.update.work import Work
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,14 @@ def roll_back(work: Work, record: Record, why: str, hours: float) -> None:
         state = quarantine(state, failed, now, work.tools.rng, wait)
     work.memory.save(
         msgspec.structs.replace(
-            state, current=record, variant="", step=None, since=now, bytes=0, method="none"
+            state,
+            current=record,
+            variant="",
+            step=None,
+            since=now,
+            bytes=0,
+            method="none",
+            fell_back="",
         )
     )
 
@@ -96,6 +103,12 @@ def remove(work: Work) -> None:
     work.place.settle(None)
     work.tools.slots.remove(work.slot)
     state = msgspec.structs.replace(
-        work.memory.state, current=None, variant="", step=None, bytes=0, method="none"
+        work.memory.state,
+        current=None,
+        variant="",
+        step=None,
+        bytes=0,
+        method="none",
+        fell_back="",
     )
     work.memory.save(state)

@@ -62,7 +62,8 @@ class SlotState(msgspec.Struct, frozen=True, kw_only=True):
         proven: Releases that ran here to the end of a trial.
         quarantine: What failed here.
         bytes: Fetched for the last update.
-        method: How they came: `none`, `full` or `delta`.
+        method: How they came: `none`, `full`, `packed` or `delta`.
+        fell_back: Why they came whole though a delta was offered; "" where none was bad.
     """
 
     current: Record | None = None
@@ -75,6 +76,7 @@ class SlotState(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: tuple[Quarantined, ...] = ()
     bytes: int = 0
     method: str = "none"
+    fell_back: str = ""
 
     def begin(self, step: str | None) -> Self:
         """Return the memory once `step` has begun."""

@@ -7,7 +7,7 @@ from modelfleet_agent.errors import RefusedError, RetryableError
 from modelfleet_agent.runtime import selftest
 from modelfleet_agent.runtime.memory import needed_bytes
 from modelfleet_agent.runtime.messages import Statistics
-from modelfleet_agent.update.fetching import resident
+from modelfleet_agent.update.ways import resident
 from modelfleet_agent.update.work import Work
 
 LOOK_EVERY_S = 0.1
@@ -93,6 +93,7 @@ def keep(work: Work) -> None:
             since=work.tools.clock(),
             bytes=work.entry.bytes,
             method=work.entry.method,
+            fell_back=work.entry.fell_back,
         )
     )
     work.place.settle(record)

@@ -15,7 +15,7 @@ from modelfleet_agent.runtime.memory import available_bytes
 from modelfleet_agent.store import FileEntry, Record, Slots, Store
 from modelfleet_agent.update.goal import Goal
 from modelfleet_agent.update.phases import Phase
-from modelfleet_agent.update.policy import Rng
+from modelfleet_agent.update.policy import Fallback, Rng
 from modelfleet_agent.update.state import StateFile
 
 
@@ -25,7 +25,7 @@ class Patch(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         target: Digest of the result, signed.
         length: Its bytes, signed.
-        base: Digest of a file in the store.
+        base: Digest of a file in the store, or `EMPTY`: then the target is packed in it.
         blob: Digest of the patch, in `incoming`.
         size: Its bytes.
         method: Name of the method.
@@ -53,12 +53,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         phase: What goes on.
         goal: What the slot is to become; in `idle` the one that failed or was cancelled.
         tries: How many starts of the agent found this phase in the journal.
-        full: A delta was no good: fetch in full.
+        full: A delta was of no use: the whole file follows, where that is allowed.
         patches: Deltas to apply.
         bytes: Fetched for this goal so far.
-        method: How: `none`, `full` or `delta`.
+        method: How: `none`, `full`, `packed` or `delta`.
         memory_kib: What its self-test took; 0 where none ran.
         drains: It does not fit beside what runs: that is unloaded first.
+        bad: Blobs of patches that were of no use, not to be tried again.
+        fell_back: Why a delta was of no use, in words.
     """
 
     phase: Phase = Phase.IDLE
@@ -70,6 +72,18 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     method: str = "none"
     memory_kib: int = 0
     drains: bool = False
+    bad: tuple[str, ...] = ()
+    fell_back: str = ""
+
+    def begin_again(self, goal: Goal) -> "Entry":
+        """Return the entry of another try: the bytes count, and so does a bad delta."""
+        return Entry(
+            goal=goal,
+            full=self.full,
+            bytes=self.bytes,
+            bad=self.bad,
+            fell_back=self.fell_back,
+        )
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,8 @@ class Tools:
         notice: Told of what went wrong on the way, though the work goes on.
         reserve: Bytes that stay free on the file system.
         memory: Says how many bytes of memory may still be taken.
+        fallback: Whether a whole file may follow a delta that is of no use.
+        unmetered: Says whether the way to the server costs nothing by the byte.
     """
 
     dir: Path
@@ -101,6 +117,8 @@ class Tools:
     notice: Callable[[str, AgentError], None]
     reserve: int = 0
     memory: Callable[[], int] = available_bytes
+    fallback: Fallback = Fallback.ALWAYS
+    unmetered: Callable[[], bool] = lambda: False
 
 
 @dataclass

@@ -89,8 +89,8 @@ def test_a_bad_delta_falls_back_to_the_whole_file_once_and_says_so(bench: Bench)
     assert bench.serves() == new.digest
     assert [error.code for error in bench.notices] == ["E_DELTA"]
     assert bench.engine.memory.state.method == "full"
-    asked = [r.path for r in bench.server.requests if r.path.startswith("/deltas/")]
-    assert len(asked) == 1
+    wholes = [r for r in bench.server.requests if r.path.endswith(f"sha256/{new.digest}")]
+    assert len(wholes) == 1
 
 
 def test_a_failed_self_test_is_quarantined_and_the_old_release_serves_on(

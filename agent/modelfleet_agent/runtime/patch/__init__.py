@@ -98,13 +98,18 @@ def run(
     return Patched(outcome.wall_ms, outcome.memory_kib)
 
 
+def most_memory(length: int) -> int:
+    """Return the bytes of memory that making a file of `length` bytes may take."""
+    return (BASE_MB + PER_MODEL * math.ceil(length / MIB)) * MIB
+
+
 def limits_for(length: int) -> Limits:
     """Return what making a file of `length` bytes may use."""
     wall_s = max(LEAST_S, length / SLOWEST)
     return Limits(
         wall_s=wall_s,
         cpu_s=math.ceil(wall_s),
-        memory_mb=BASE_MB + PER_MODEL * math.ceil(length / MIB),
+        memory_mb=most_memory(length) // MIB,
         file_mb=math.ceil(length / MIB) + 1,
     )
 
