@@ -29,7 +29,7 @@ from modelfleet_server.app import Duty
 from modelfleet_server.bridge.tables import Outbox
 from modelfleet_server.broker.address import Address
 from modelfleet_server.kit.clock import now_ms
-from modelfleet_server.trust import approving, proposals, proposing
+from modelfleet_server.trust import approving, proposals, recalling
 from modelfleet_server.trust.approver import open_approver
 from modelfleet_server.trust.director import Director
 from modelfleet_server.trust.domain import Kind
@@ -105,8 +105,8 @@ def _recall(
     """Return the seconds from the last signature to the last device."""
     name = sha256(f"bad {number}".encode())
     with server.database.write() as session:
-        what = proposing.find_recalled(session, name, allow_unlisted=True)
-        proposal = proposing.propose_recall(
+        what = recalling.find_recalled(session, name, allow_unlisted=True)
+        proposal = recalling.propose_recall(
             session, Kind.STOP, what, "drifts", actor="user:bench", now_ms=now_ms()
         )
         copy, held = fleet.copy_of(session, proposal), fleet.in_force(session, proposal)

@@ -20,6 +20,7 @@ from modelfleet_agent.web import Site
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.names import release_path
+from modelfleet_manifests.recalls import Tombstone
 from modelfleet_manifests.release import (
     Demands,
     File,
@@ -99,7 +100,7 @@ class _Press:
 def _recalls(role: str, now: int) -> Signed:
     signed = repository.make_empty(role, now)
     for number in range(10):
-        path = repository.tombstone_path(role, "release", f"{number:064x}")
+        path = Tombstone(role, "release", f"{number:064x}").path
         repository.add_target(signed, path, b"", {"reason": "wrong on drifted images"})
     return signed
 

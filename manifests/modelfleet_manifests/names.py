@@ -58,3 +58,9 @@ def split_model(text: str) -> tuple[str, str]:
 def release_path(model: str, version: str) -> str:
     """Return the target path of a release in the trust repository."""
     return f"m/{model}/{version}/release.json"
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """Return model and version of what `release_path` wrote."""
+    _, namespace, name, version, _ = path.split("/")
+    return f"{namespace}/{name}", version

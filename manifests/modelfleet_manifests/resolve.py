@@ -71,10 +71,8 @@ class _Slot:
     now: int
 
     def resolve(self) -> Wanted:
-        running = self.local.release
-        if running is not None and self.view.recalls.names(
-            running, self.local.digest or ""
-        ):
+        running = self.local.subject
+        if running is not None and self.view.recalls.stops(running):
             return self._leave_stopped()
         return self._follow_documents()
 

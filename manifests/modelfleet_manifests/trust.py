@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from modelfleet_manifests.header import Minimum
 from modelfleet_manifests.profiles import Facts, best_variant
+from modelfleet_manifests.recalls import Recalls, subject_of
 from modelfleet_manifests.release import Release, Variant
 from modelfleet_manifests.semver import Version, is_lower
 
@@ -33,34 +34,6 @@ class SlotRule:
 
     model: str
     schema: str
-
-
-@dataclass(frozen=True, slots=True)
-class Recalls:
-    """What was revoked (`blocked`: no install) and stopped (nor may it go on running).
-
-    Each set holds release ids and digests of files; entries are never dropped.
-    """
-
-    blocked: frozenset[str] = frozenset()
-    stopped: frozenset[str] = frozenset()
-
-    def blocks(self, release_id: str, variant: Variant | None = None) -> bool:
-        """Say whether installing is forbidden."""
-        return self.stops(release_id, variant) or _hit(self.blocked, release_id, variant)
-
-    def stops(self, release_id: str, variant: Variant | None = None) -> bool:
-        """Say whether running is forbidden."""
-        return _hit(self.stopped, release_id, variant)
-
-    def names(self, release_id: str, digest: str) -> bool:
-        """Say whether a running release or its file was stopped."""
-        return not {release_id, digest}.isdisjoint(self.stopped)
-
-
-def _hit(entries: frozenset[str], release_id: str, variant: Variant | None) -> bool:
-    files = {file.digest for file in variant.files} if variant else set()
-    return not entries.isdisjoint({release_id, *files})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +88,9 @@ def judge(
     )
     if refusal is None and variant is None:
         refusal = Refusal.NO_VARIANT
-    if refusal is None and view.recalls.blocks(release_id, variant):
-        stopped = view.recalls.stops(release_id, variant)
+    subject = subject_of(release_id, release, variant)
+    if refusal is None and view.recalls.blocks(subject):
+        stopped = view.recalls.stops(subject)
         refusal = Refusal.STOPPED if stopped else Refusal.REVOKED
     return Verdict(variant if refusal is None else None, refusal)
 
@@ -127,9 +101,10 @@ def _refuse(
     rule = SlotRule(release.model, release.schema.digest)
     if rule not in view.slots.get(slot, ()):
         return Refusal.SLOT
-    if view.recalls.stops(release_id):
+    subject = subject_of(release_id, release)
+    if view.recalls.stops(subject):
         return Refusal.STOPPED
-    if view.recalls.blocks(release_id):
+    if view.recalls.blocks(subject):
         return Refusal.REVOKED
     floor = view.floors.get(release.model)
     if floor is not None and is_lower(release.version, floor):
@@ -145,7 +120,7 @@ def _refuse_downgrade(
         for one in proven
         if one in view.releases
         and view.releases[one].model == release.model
-        and not view.recalls.stops(one)
+        and not view.recalls.stops(subject_of(one, view.releases[one]))
     ]
     highest = max(ran, key=lambda one: Version(one.version), default=None)
     if highest is None or not is_lower(release.version, highest.version):

@@ -7,6 +7,7 @@ from enum import StrEnum
 from modelfleet_manifests.assignment import Assignment
 from modelfleet_manifests.deployment import Deployment
 from modelfleet_manifests.document import NotUnderstood
+from modelfleet_manifests.recalls import Subject
 from modelfleet_manifests.release import ReleaseRef, Variant
 
 
@@ -81,6 +82,9 @@ class Local:
     Attributes:
         release: Id of the release that runs, or None.
         digest: Of the variant that runs.
+        model: Whose release runs; empty where none does.
+        version: Of the release that runs.
+        files: Digests of the files that run.
         ran: Releases that this device ran, oldest first.
         present: Releases whose files are on disk, verified.
         proven: Releases that ran to the end of a trial.
@@ -90,11 +94,22 @@ class Local:
 
     release: str | None = None
     digest: str | None = None
+    model: str = ""
+    version: str = ""
+    files: frozenset[str] = frozenset()
     ran: tuple[str, ...] = ()
     present: frozenset[str] = frozenset()
     proven: frozenset[str] = frozenset()
     begun: frozenset[str] = frozenset()
     quarantine: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def subject(self) -> Subject | None:
+        """What a recall looks at, where something runs."""
+        if self.release is None:
+            return None
+        names = {self.release, *self.files, *({self.digest} if self.digest else ())}
+        return Subject(self.model, self.version, frozenset(names))
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,24 @@ def test_a_stopped_model_gives_way_to_the_best_allowed_one_without_a_download(
         rig.peer.publish(topics.RECALLS, b"", retain=True)
 
 
+def test_a_stopped_range_ends_what_runs_of_it_and_survives_a_restart(rig: Rig) -> None:
+    old, new = run_two(rig)
+    since = len(rig.reports)
+    rig.fleet.stop("demo:linear@1.0.1,2.0.0", kind="range")
+    rig.peer.publish(topics.RECALLS, rig.fleet.recalls(), retain=True)
+    try:
+        rig.serves(old, since=since)
+    finally:
+        rig.peer.publish(topics.RECALLS, b"", retain=True)
+    rig.kill()
+    rig.start()
+    rig.deploy(new)
+    rig.reported(
+        lambda row: (row.reason, row.detail) == ("not-allowed", "stopped"), "it refuses it"
+    )
+    rig.serves(old)
+
+
 @pytest.mark.slow
 def test_a_stopped_model_is_not_started_after_a_power_cut_that_took_the_metadata(
     rig: Rig,

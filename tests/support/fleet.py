@@ -22,7 +22,7 @@ from modelfleet_manifests.release import (
     release_ref,
 )
 from modelfleet_server.kit.db import Database
-from modelfleet_server.trust import approving, proposals, proposing, store
+from modelfleet_server.trust import approving, proposals, proposing, recalling, store
 from modelfleet_server.trust.approver import ApproverKeys, Cost, open_approver
 from modelfleet_server.trust.approving import InForce, ProposalCopy
 from modelfleet_server.trust.ceremony import init_solo
@@ -101,8 +101,8 @@ class FleetUnderTest:
         now_ms: int = NOW,
     ) -> Proposal:
         """Propose, sign and publish a tombstone."""
-        what = proposing.find_recalled(session, name)
-        proposal = proposing.propose_recall(
+        what = recalling.find_recalled(session, name)
+        proposal = recalling.propose_recall(
             session, kind, what, "tested too little", actor=ACTOR, now_ms=now_ms
         )
         self.approve(session, proposal, now_ms)

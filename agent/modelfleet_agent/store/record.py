@@ -12,6 +12,7 @@ import msgspec
 
 from modelfleet_agent.errors import RetryableError
 from modelfleet_manifests.digests import is_digest
+from modelfleet_manifests.recalls import Subject
 
 MAX_BYTES = 1 << 16
 
@@ -75,6 +76,12 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def digest(self) -> str:
         """What reports carry: the file's digest, or `files_digest` of several."""
         return files_digest((entry.name, entry.digest) for entry in self.files)
+
+    @property
+    def subject(self) -> Subject:
+        """What a recall looks at."""
+        names = {self.release, self.digest, *(file.digest for file in self.files)}
+        return Subject(self.model, self.version, frozenset(names))
 
     @property
     def key(self) -> str:

@@ -202,6 +202,11 @@ class Desk:
         return Local(
             release=settled.release if settled else None,
             digest=settled.digest if settled else None,
+            model=settled.model if settled else "",
+            version=settled.version if settled else "",
+            files=frozenset(file.digest for file in settled.files)
+            if settled
+            else frozenset(),
             ran=state.ran,
             present=present,
             proven=frozenset(state.proven),

@@ -171,9 +171,7 @@ class Agent:
         self._events.put(Moved(slot))
 
     def _is_stopped(self, record: Record) -> bool:
-        stopped = set(self._door.load().stopped)
-        files = {file.digest for file in record.files}
-        return not stopped.isdisjoint({record.release, record.digest, *files})
+        return self._door.is_stopped(record.subject)
 
     def _notice(self, slot: str, error: AgentError) -> None:
         self._voice.complain(error.code, f"{slot}: {error.what}" if slot else error.what)

@@ -17,8 +17,9 @@ from modelfleet_agent.trust.state import TrustState, release_file
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.names import release_path
+from modelfleet_manifests.recalls import Recalls, Subject
 from modelfleet_manifests.release import Release, ReleaseRef, read_release
-from modelfleet_manifests.trust import Recalls, SlotRule, TrustView
+from modelfleet_manifests.trust import SlotRule, TrustView
 
 LIMITS = Limits(wall_s=120, cpu_s=60, memory_mb=512, file_mb=8, output_kb=64)
 RECALLS = "E_RECALLS"
@@ -129,12 +130,21 @@ class TrustDoor:
                 name: tuple(SlotRule(one.model, one.schema) for one in rules)
                 for name, rules in state.slots.items()
             },
-            recalls=Recalls(frozenset(state.blocked), frozenset(state.stopped)),
+            recalls=self.recalls,
             floors=state.floors,
             seen=state.minimum,
             epoch=state.epoch,
             fresh=state.is_fresh(now),
         )
+
+    @property
+    def recalls(self) -> Recalls:
+        """What is revoked and stopped."""
+        return Recalls(frozenset(self._state.blocked), frozenset(self._state.stopped))
+
+    def is_stopped(self, subject: Subject) -> bool:
+        """Say whether something may not even go on running; costs little."""
+        return self.recalls.stops(subject)
 
     def _run(self, task: Task, cancel: threading.Event | None) -> Answer:
         outcome = run_limited(

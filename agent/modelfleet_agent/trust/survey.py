@@ -31,10 +31,11 @@ from modelfleet_agent.trust.client import Client
 from modelfleet_agent.trust.floors import Floors
 from modelfleet_agent.trust.messages import Wish
 from modelfleet_agent.trust.state import Signers, Slot, TrustState, release_file
-from modelfleet_agent.trust.tombstones import read_pardons, read_tombstones
+from modelfleet_agent.trust.tombstones import read_pardons
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.document import MAX_RELEASE
 from modelfleet_manifests.errors import ManifestError
+from modelfleet_manifests.recalls import names_of
 from modelfleet_manifests.release import read_release
 from modelfleet_manifests.semver import Version
 
@@ -163,7 +164,7 @@ class Survey:
             return set()
         self._see_delegated(name, role, self.client.targets)
         self.expires[name] = _expiry(role)
-        named, strange = read_tombstones(name, role.targets)
+        named, strange = names_of(name, role.targets)
         for path in strange:
             log.warning("%s names %s, which this agent does not understand", name, path)
         return named

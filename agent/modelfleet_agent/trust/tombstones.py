@@ -1,8 +1,8 @@
-"""Recalls: what the roles `revocations` and `stops` name. Runs in the child."""
+"""Messages that carry the roles `revocations` and `stops`; pardons. Runs in the child."""
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tuf.api.exceptions import RepositoryError
@@ -12,14 +12,11 @@ from tuf.api.serialization import DeserializationError
 from modelfleet_agent.trust.checks import check_json
 from modelfleet_agent.trust.state import Signers
 from modelfleet_manifests.canonical import parse
-from modelfleet_manifests.digests import is_digest
 from modelfleet_manifests.errors import FormatError, ManifestError
+from modelfleet_manifests.recalls import ACTIONS, names_of
 from modelfleet_manifests.tuf_keys import NaclKey
 
-ACTIONS = {"revocations": "block", "stops": "stop"}
-KINDS = frozenset({"release", "digest"})
 MAX_MESSAGE = 256 * 1024
-_PARTS = 4
 
 
 @dataclass
@@ -27,30 +24,12 @@ class Message:
     """A `trust/recalls` message, judged.
 
     Attributes:
-        named: By role, the release ids and digests of a file that verified.
+        named: By role, what the tombstones of a file that verified name.
         faults: What was wrong with the others, in words.
     """
 
     named: dict[str, set[str]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
-
-
-def read_tombstones(role: str, paths: Iterable[str]) -> tuple[set[str], list[str]]:
-    """Return what the target paths of a recalling role name, and what is not understood.
-
-    A path that belongs to the other role counts for nothing.
-    """
-    named: set[str] = set()
-    strange: list[str] = []
-    for path in paths:
-        parts = path.split("/")
-        if len(parts) != _PARTS or parts[:2] != ["tombstone", ACTIONS[role]]:
-            continue
-        if parts[2] in KINDS and is_digest(parts[3]):
-            named.add(parts[3])
-        else:
-            strange.append(path)
-    return named, strange
 
 
 def read_pardons(field: object) -> tuple[dict[str, list[str]], list[str]]:
@@ -61,10 +40,8 @@ def read_pardons(field: object) -> tuple[dict[str, list[str]], list[str]]:
     """
     if not isinstance(field, list) or not all(isinstance(one, str) for one in field):
         return {}, [repr(field)[:80]]
-    pardons = {role: sorted(read_tombstones(role, field)[0]) for role in ACTIONS}
-    known = {
-        path for path in field if any(read_tombstones(role, [path])[0] for role in ACTIONS)
-    }
+    pardons = {role: sorted(names_of(role, field)[0]) for role in ACTIONS}
+    known = {path for path in field if any(names_of(role, [path])[0] for role in ACTIONS)}
     return pardons, [path for path in field if path not in known]
 
 
@@ -100,7 +77,7 @@ def _verify(role: str, text: object, signers: Signers) -> tuple[set[str], list[s
     _delegator(role, signers).verify_delegate(
         role, metadata.signed_bytes, metadata.signatures
     )
-    return read_tombstones(role, metadata.signed.targets)
+    return names_of(role, metadata.signed.targets)
 
 
 def _delegator(role: str, signers: Signers) -> Targets:

@@ -6,6 +6,7 @@ from sqlmodel import Session, col, select
 
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.names import release_path, split_model
+from modelfleet_manifests.recalls import Subject, subject_of
 from modelfleet_manifests.release import Release, ReleaseRef, read_release
 from modelfleet_manifests.semver import Version
 from modelfleet_server.catalog.tables import ModelVersion
@@ -38,7 +39,7 @@ def find_release(session: Session, model: str, version: str) -> tuple[ReleaseRef
     ).first()
     if row is None:
         raise _missing(session, model, version)
-    if read_recalls(session).blocks(row.digest):
+    if read_recalls(session).blocks(Subject(model, version, frozenset({row.digest}))):
         raise RevokedError(
             f"{model} {version} is revoked: no device would install it",
             "Roll out another version.",
@@ -69,8 +70,9 @@ def released_versions(session: Session, model: str) -> list[str]:
     rows = session.exec(
         select(TrustTarget).where(col(TrustTarget.path).like(release_path(model, "%")))
     )
+    releases = [(row.digest, read_release(row.data)) for row in rows]
     versions = [
-        read_release(row.data).version for row in rows if not recalls.blocks(row.digest)
+        one.version for id_, one in releases if not recalls.blocks(subject_of(id_, one))
     ]
     return sorted(versions, key=Version)
 

@@ -23,7 +23,7 @@ from modelfleet_server.devices.tables import (
     SlotState,
 )
 from modelfleet_server.trust.tables import DirectorTopic
-from modelfleet_server.trust.view import read_recalls
+from modelfleet_server.trust.view import recalled_names
 
 STALE_MS = 15 * 60_000
 """A device whose last report is older than this is stale."""
@@ -120,8 +120,7 @@ def _rank(session: Session, now_ms: int, slot: ColumnElement[str]) -> ColumnElem
             col(SlotState.counter) < col(DirectorTopic.counter),
         ),
     )
-    recalls = read_recalls(session)
-    recalled = recalls.blocked | recalls.stopped
+    recalled = recalled_names(session)
     revoked = or_(col(SlotState.release).in_(recalled), col(SlotState.digest).in_(recalled))
     rules: list[tuple[ColumnElement[bool], Compliance]] = [
         (col(Device.reported_ms) == 0, Compliance.UNKNOWN),

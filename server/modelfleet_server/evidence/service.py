@@ -81,6 +81,8 @@ def _local(row: SlotState) -> Local:
     return Local(
         release=row.release,
         digest=row.digest,
+        model=row.model or "",
+        version=row.version or "",
         ran=ran,
         present=frozenset(ran),
         proven=frozenset(ran) if row.phase == "idle" else frozenset(),

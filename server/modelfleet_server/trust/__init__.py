@@ -12,7 +12,8 @@
 | `approver`   | the approvers' encrypted key file; never read by the server          |
 | `repository` | composes the next metadata of the roles; pure                        |
 | `approving`, `changes` | the approver's side: a proposal in words, its signatures   |
-| `proposing`  | composes proposals: releases, recalls, renewals                      |
+| `proposing`  | composes proposals: releases, renewals                               |
+| `recalling`  | composes recalls: of a release, of files, of a range of versions     |
 | `proposals`  | attach signatures, publish, withdraw                                 |
 | `publishing` | snapshot and timestamp, outbox; signed anew every day                |
 | `view`       | what a device that is up to date would know                          |

@@ -8,10 +8,11 @@ from pydantic import BaseModel, Field
 from sqlmodel import Session, select
 
 from modelfleet_manifests.digests import HEX64
+from modelfleet_manifests.recalls import MAX_NAME
 from modelfleet_server.kit.access import ApproverDep, OperatorDep, ViewerDep
 from modelfleet_server.kit.api import NowDep, ReadDep, WriteDep, given
 from modelfleet_server.kit.paging import Page, PageDep, fetch_page
-from modelfleet_server.trust import proposals, proposing, store
+from modelfleet_server.trust import proposals, proposing, recalling, store
 from modelfleet_server.trust.ceremony import fleet_id
 from modelfleet_server.trust.domain import Kind, RoleSignature, State
 from modelfleet_server.trust.proposals import Publisher
@@ -110,14 +111,16 @@ class TrustOut(BaseModel):
 
 
 class RecallIn(BaseModel):
-    """What is recalled: a release id, or the digest of a file.
+    """What is recalled: a release id, the digest of a file, or a range of versions.
 
-    `unlisted` takes a digest that no release lists.
+    `files` recalls the files of a release too, wherever else they are listed; `unlisted`
+    takes a digest that no release lists, or a range that none is in yet.
     """
 
-    name: str = Field(pattern=HEX64)
+    name: str = Field(max_length=MAX_NAME)
     reason: str = Field(max_length=proposing.MAX_REASON)
     effect: Literal["revocation", "stop"] = "revocation"
+    files: bool = False
     unlisted: bool = False
 
 
@@ -199,8 +202,10 @@ def post_revocation(
     wish: RecallIn, session: WriteDep, actor: OperatorDep, now: NowDep
 ) -> ProposalDetail:
     """Propose a tombstone; it holds once enough approvers signed it."""
-    what = proposing.find_recalled(session, wish.name, allow_unlisted=wish.unlisted)
-    proposal = proposing.propose_recall(
+    what = recalling.find_recalled(
+        session, wish.name, allow_unlisted=wish.unlisted, with_files=wish.files
+    )
+    proposal = recalling.propose_recall(
         session, Kind(wish.effect), what, wish.reason, actor=str(actor), now_ms=now
     )
     return detail_of(session, proposal)

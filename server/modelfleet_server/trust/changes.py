@@ -5,9 +5,10 @@ from typing import Any
 
 from tuf.api.metadata import Root, Targets
 
-from modelfleet_manifests.digests import is_digest, sha256
+from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.names import check_name, release_path, split_model
+from modelfleet_manifests.recalls import Tombstone, read_range, read_tombstone
 from modelfleet_manifests.release import Release, read_release
 from modelfleet_manifests.semver import Version
 from modelfleet_server.kit.errors import InvalidError
@@ -26,8 +27,6 @@ OFFICERS_ONLY = {EPOCH, SLOTS, NAMESPACES, GROUPS, UNREVOKE}
 KNOWN = {FLOOR, *OFFICERS_ONLY}
 TOP = ("root", "targets", "snapshot", "timestamp")
 SHORT = 12
-RECALLS = tuple(repository.RECALL_PREFIX.values())
-TOMBSTONE_PARTS = 2
 
 
 class RefusedError(InvalidError):
@@ -117,10 +116,7 @@ def _floor(role: str, before: str | None, after: str | None) -> Iterator[str]:
 
 def _pardons(before: list[str], after: list[str]) -> Iterator[str]:
     for path in after:
-        prefix, _, name = path.rpartition("/")
-        known = {f"{one}/{kind}" for one in RECALLS for kind in ("release", "digest")}
-        if prefix not in known or not is_digest(name):
-            raise RefusedError(f"{path!r} in {UNREVOKE} is no tombstone")
+        _read_tombstone(path, UNREVOKE)
         if path not in before:
             yield f"ALLOWS AGAIN what {path} forbids."
     for path in before:
@@ -217,18 +213,22 @@ def _targets(
 
 
 def _tombstone(role: str, path: str, custom: object) -> str:
-    parts = path.removeprefix(f"{repository.RECALL_PREFIX[role]}/").split("/")
+    found = _read_tombstone(path, role)
     reason = custom.get("reason") if isinstance(custom, dict) else None
-    if (
-        len(parts) != TOMBSTONE_PARTS
-        or parts[0] not in {"release", "digest"}
-        or not is_digest(parts[1])
-        or not isinstance(reason, str)
-        or not reason.isprintable()
-    ):
+    if found.role != role or not isinstance(reason, str) or not reason.isprintable():
         raise RefusedError(f"{role} lists {path!r}, which is no tombstone")
     effect = "Blocks installing" if role == "revocations" else "STOPS running"
-    return f"{effect} the {parts[0]} {parts[1]}: {reason}"
+    what = f"the {found.kind} {found.name}"
+    if found.kind == "range":
+        what = f"ALL VERSIONS {read_range(found.name)}, also those that are yet to come"
+    return f"{effect} {what}: {reason}"
+
+
+def _read_tombstone(path: str, where: str) -> Tombstone:
+    try:
+        return read_tombstone(path)
+    except ManifestError as error:
+        raise RefusedError(f"{where} lists {path!r}, which is no tombstone") from error
 
 
 def _release(role: str, path: str, digest: str | None, data: bytes | None) -> Iterator[str]:

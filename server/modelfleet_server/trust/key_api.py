@@ -9,10 +9,11 @@ from pydantic import BaseModel, Field
 from modelfleet_manifests.digests import HEX64
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.keys import PublicKey
+from modelfleet_manifests.recalls import MAX_NAME
 from modelfleet_server.kit.access import OperatorDep
 from modelfleet_server.kit.api import NowDep, WriteDep
 from modelfleet_server.kit.errors import InvalidError
-from modelfleet_server.trust import proposing, rekeying
+from modelfleet_server.trust import proposing, recalling, rekeying
 from modelfleet_server.trust.api import ProposalDetail, detail_of
 from modelfleet_server.trust.domain import Kind
 from modelfleet_server.trust.keyplan import KeyPlan
@@ -46,7 +47,8 @@ class RekeyingIn(BaseModel):
 class PardonIn(BaseModel):
     """A tombstone that is not to count any more."""
 
-    name: Hex
+    name: str = Field(max_length=MAX_NAME)
+    files: bool = False
     effect: Literal["revocation", "stop"] = "revocation"
     reason: Reason
 
@@ -72,7 +74,9 @@ def post_pardon(
     wish: PardonIn, session: WriteDep, actor: OperatorDep, now: NowDep
 ) -> ProposalDetail:
     """Propose that a revocation or stop does not count any more."""
-    what = proposing.find_recalled(session, wish.name, allow_unlisted=True)
+    what = recalling.find_recalled(
+        session, wish.name, allow_unlisted=True, with_files=wish.files
+    )
     proposal = rekeying.propose_pardon(
         session, Kind(wish.effect), what, wish.reason, actor=str(actor), now_ms=now
     )

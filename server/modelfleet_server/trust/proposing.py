@@ -7,11 +7,11 @@ from sqlmodel import Session
 from tuf.api.metadata import Root, Targets
 
 from modelfleet_manifests.canonical import canonical
-from modelfleet_manifests.digests import is_digest, sha256
+from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.names import check_name, release_path, split_model
 from modelfleet_manifests.release import Release, read_release, write_release
 from modelfleet_server.audit import service as audit
-from modelfleet_server.kit.errors import ConflictError, InvalidError, NotFoundError
+from modelfleet_server.kit.errors import ConflictError, InvalidError
 from modelfleet_server.kit.ids import new_id
 from modelfleet_server.trust import repository, store
 from modelfleet_server.trust.domain import Kind, State
@@ -19,7 +19,6 @@ from modelfleet_server.trust.publishing import require
 from modelfleet_server.trust.tables import Proposal, ProposalRole, ProposalTarget
 
 MAX_REASON = 200
-RECALL_ROLE = {Kind.REVOCATION: "revocations", Kind.STOP: "stops"}
 
 
 class ProposalPendingError(ConflictError):
@@ -45,21 +44,6 @@ class Draft:
 
     roles: dict[str, Root | Targets] = field(default_factory=dict)
     targets: dict[str, bytes] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Recalled:
-    """What a tombstone is about.
-
-    Attributes:
-        kind: `release` or `digest`.
-        name: Release id, or SHA-256 of a file.
-        words: For people.
-    """
-
-    kind: str
-    name: str
-    words: str
 
 
 def propose_release(
@@ -125,53 +109,6 @@ def propose_release(
     )
 
 
-def propose_recall(
-    session: Session,
-    kind: Kind,
-    what: Recalled,
-    reason: str,
-    *,
-    actor: str,
-    now_ms: int,
-) -> Proposal:
-    """Propose a tombstone: a revocation blocks installs, a stop also ends what runs.
-
-    Args:
-        session: Writing.
-        kind: `REVOCATION` or `STOP`.
-        what: From `find_recalled`.
-        reason: For people, at most 200 characters; travels to every device.
-        actor: `str(Actor)`.
-        now_ms: Unix milliseconds.
-
-    Raises:
-        InvalidError: The reason is empty, too long or not printable.
-        ConflictError: It is recalled already.
-        ProposalPendingError: An open proposal changes the same role.
-    """
-    role = RECALL_ROLE[kind]
-    check_reason(reason)
-    tombstones = in_force(session, role, now_ms)
-    path = repository.tombstone_path(role, what.kind, what.name)
-    if path in tombstones.targets:
-        raise ConflictError(f"{what.words} is in the list of {role} already", path=path)
-    repository.add_target(tombstones, path, b"", {"reason": reason})
-    verb = "revoke" if kind is Kind.REVOCATION else "stop"
-    return open_proposal(
-        session,
-        Draft({role: tombstones}, {path: b""}),
-        Proposal(
-            id=new_id(),
-            kind=kind,
-            state=State.OPEN,
-            title=f"{verb} {what.words}: {reason}",
-            subject=what.name,
-            proposed_by=actor,
-            created_ms=now_ms,
-        ),
-    )
-
-
 def propose_renewal(
     session: Session, roles: Sequence[str], *, actor: str, now_ms: int
 ) -> Proposal:
@@ -198,42 +135,6 @@ def propose_renewal(
             proposed_by=actor,
             created_ms=now_ms,
         ),
-    )
-
-
-def find_recalled(session: Session, name: str, *, allow_unlisted: bool = False) -> Recalled:
-    """Return what a release id, or the digest of a file, stands for.
-
-    Args:
-        session: Any.
-        name: 64 hexadecimal digits.
-        allow_unlisted: Take a digest that no release lists.
-
-    Raises:
-        InvalidError: It is not written as a digest.
-        NotFoundError: No release has this id, and none lists such a file.
-    """
-    if not is_digest(name):
-        raise InvalidError(
-            f"{name!r} is neither a release id nor a digest",
-            "Write 64 lower-case hexadecimal digits; see: modelfleet release list.",
-        )
-    row = store.find_release(session, name)
-    if row is not None:
-        release = read_release(row.data)
-        return Recalled("release", name, f"{release.model} {release.version}")
-    for one in store.all_releases(session):
-        release = read_release(one.data)
-        for variant in release.variants:
-            if any(file.digest == name for file in variant.files):
-                words = f"{release.model} {release.version} {variant.name}"
-                return Recalled("digest", name, f"file {name[:12]}… ({words})")
-    if allow_unlisted:
-        return Recalled("digest", name, f"file {name[:12]}…")
-    raise NotFoundError(
-        f"no release has the id {name}, and none lists such a file",
-        "A tombstone for it would recall nothing; check the digits.",
-        name=name,
     )
 
 

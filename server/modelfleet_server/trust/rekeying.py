@@ -9,14 +9,13 @@ from modelfleet_server.trust import keyplan, repository, store
 from modelfleet_server.trust.domain import Kind, State
 from modelfleet_server.trust.keyplan import Held, KeyPlan
 from modelfleet_server.trust.proposing import (
-    RECALL_ROLE,
     Draft,
-    Recalled,
     check_reason,
     in_force,
     open_proposal,
 )
 from modelfleet_server.trust.publishing import require
+from modelfleet_server.trust.recalling import RECALL_ROLE, Recalled
 from modelfleet_server.trust.tables import Proposal
 
 
@@ -76,14 +75,16 @@ def propose_pardon(
     """
     check_reason(reason)
     role = RECALL_ROLE[kind]
-    path = repository.tombstone_path(role, what.kind, what.name)
-    if path not in in_force(session, role, now_ms).targets:
-        raise NotFoundError(f"{what.words} is not in the list of {role}", path=path)
+    listed = in_force(session, role, now_ms).targets
+    paths = what.paths(role)
+    if paths[0] not in listed:
+        raise NotFoundError(f"{what.words} is not in the list of {role}", path=paths[0])
     officers = in_force(session, "targets", now_ms)
     pardons: list[str] = officers.unrecognized_fields.setdefault(repository.UNREVOKE, [])
-    if path in pardons:
-        raise ConflictError(f"{what.words} is pardoned already", path=path)
-    pardons.append(path)
+    anew = [path for path in paths if path in listed and path not in pardons]
+    if not anew:
+        raise ConflictError(f"{what.words} is pardoned already", path=paths[0])
+    pardons += anew
     return open_proposal(
         session,
         Draft({"targets": officers}),

@@ -36,6 +36,7 @@ from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.errors import FormatError
 from modelfleet_manifests.keys import PublicKey
 from modelfleet_manifests.names import release_path
+from modelfleet_manifests.recalls import ACTIONS
 from modelfleet_manifests.tuf_keys import NaclKey
 
 DAY_MS = 86_400_000
@@ -49,8 +50,7 @@ LIFE_DAYS = {
 }
 NAMESPACE_DAYS = 365
 ONLINE_ROLES = ("director", "time")
-RECALL_PATHS = {"revocations": "tombstone/block/*/*", "stops": "tombstone/stop/*/*"}
-RECALL_PREFIX = {"revocations": "tombstone/block", "stops": "tombstone/stop"}
+RECALL_PATHS = {role: f"tombstone/{action}/*/*" for role, action in ACTIONS.items()}
 EPOCH, SLOTS, NAMESPACES, FLOOR = "x-epoch", "x-slots", "x-namespaces", "x-floor"
 UNREVOKE, GROUPS = "x-unrevoke", "x-groups"
 
@@ -246,11 +246,6 @@ def add_target(
     """List a target, in place."""
     extra = {"custom": dict(custom)} if custom else None
     role.targets[path] = TargetFile(len(data), {"sha256": sha256(data)}, path, extra)
-
-
-def tombstone_path(role: str, kind: str, name: str) -> str:
-    """Return the path of a tombstone: `kind` is `release` or `digest`."""
-    return f"{RECALL_PREFIX[role]}/{kind}/{name}"
 
 
 def make_snapshot(

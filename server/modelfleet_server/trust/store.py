@@ -1,7 +1,7 @@
 """Queries on trust metadata and proposals."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -114,6 +114,16 @@ def all_releases(session: Session) -> Iterator[TrustTarget]:
         select(TrustTarget).where(col(TrustTarget.path).like("m/%")),
         execution_options={"yield_per": 100},
     )
+
+
+def release_paths(session: Session) -> Sequence[tuple[str, str]]:
+    """Return path and id of every release that was ever listed."""
+    rows = session.exec(
+        select(TrustTarget.path, TrustTarget.digest).where(
+            col(TrustTarget.path).like("m/%")
+        )
+    )
+    return [(path, digest) for path, digest in rows]
 
 
 def find_target(session: Session, path: str, digest: str) -> TrustTarget | None:

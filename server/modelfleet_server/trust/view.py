@@ -5,8 +5,10 @@ from functools import lru_cache
 from sqlmodel import Session
 from tuf.api.metadata import Targets
 
+from modelfleet_manifests.names import split_path
+from modelfleet_manifests.recalls import ACTIONS, Recalls, names_of, ranges_of
 from modelfleet_manifests.release import read_release
-from modelfleet_manifests.trust import Recalls, SlotRule, TrustView
+from modelfleet_manifests.trust import SlotRule, TrustView
 from modelfleet_server.trust import repository, store
 
 
@@ -18,9 +20,24 @@ def read_recalls(session: Session) -> Recalls:
     }
     pardoned = _pardoned(session)
     return Recalls(
-        blocked=_names(files["revocations"]) - pardoned["revocations"],
-        stopped=_names(files["stops"]) - pardoned["stops"],
+        blocked=_names("revocations", files["revocations"]) - pardoned["revocations"],
+        stopped=_names("stops", files["stops"]) - pardoned["stops"],
     )
+
+
+def recalled_names(session: Session) -> frozenset[str]:
+    """Return ids and digests of all that is recalled; of a range, its releases' ids."""
+    recalls = read_recalls(session)
+    names = recalls.blocked | recalls.stopped
+    ranges = ranges_of(names)
+    if not ranges:
+        return names
+    covered = {
+        digest
+        for path, digest in store.release_paths(session)
+        if any(one.covers(*split_path(path)) for one in ranges)
+    }
+    return names | covered
 
 
 def read_view(session: Session, *, now_ms: int) -> TrustView:
@@ -51,12 +68,7 @@ def _pardoned(session: Session) -> dict[str, frozenset[str]]:
     targets = store.find_newest(session, "targets")
     fields = {} if targets is None else _targets(targets.data).unrecognized_fields
     paths: list[str] = fields.get(repository.UNREVOKE, [])
-    return {
-        role: frozenset(
-            path.rpartition("/")[2] for path in paths if path.startswith(f"{prefix}/")
-        )
-        for role, prefix in repository.RECALL_PREFIX.items()
-    }
+    return {role: frozenset(names_of(role, paths)[0]) for role in ACTIONS}
 
 
 def _floor(session: Session, model: str) -> str | None:
@@ -76,10 +88,10 @@ def _slots(data: bytes) -> dict[str, tuple[SlotRule, ...]]:
 
 
 @lru_cache(maxsize=4)
-def _names(data: bytes) -> frozenset[str]:
+def _names(role: str, data: bytes) -> frozenset[str]:
     if not data:
         return frozenset()
-    return frozenset(path.rpartition("/")[2] for path in _targets(data).targets)
+    return frozenset(names_of(role, _targets(data).targets)[0])
 
 
 def _targets(data: bytes) -> Targets:

@@ -9,6 +9,7 @@ from tests.support.solo_device import EnrolledDevice
 
 from modelfleet_manifests.canonical import canonical
 from modelfleet_manifests.keys import PrivateKey
+from modelfleet_manifests.recalls import subject_of
 
 BAD, WORSE = "a" * 64, "b" * 64
 
@@ -107,11 +108,71 @@ def test_before_any_metadata_a_recall_cannot_be_judged(device: EnrolledDevice) -
 def test_a_tombstone_of_a_kind_that_is_not_known_is_told(device: EnrolledDevice) -> None:
     device.refresh()
     device.fleet.revoke("1.0.0", kind="range")
+    device.fleet.revoke("demo", kind="namespace")
     device.fleet.revoke(BAD)
     answer = device.recall(device.fleet.recalls())
     assert answer.code == "E_RECALLS"
     assert "tombstone/block/range/1.0.0" in answer.what
+    assert "tombstone/block/namespace/demo" in answer.what
     assert device.state.blocked == [BAD]
+
+
+RANGE = "demo:digits@1.0.0,1.2.0"
+
+
+@pytest.mark.parametrize("by_message", [True, False])
+def test_a_range_blocks_the_versions_in_it_and_no_others(
+    device: EnrolledDevice, *, by_message: bool
+) -> None:
+    fleet = device.fleet
+    made = [make_release(fleet.files, one) for one in ("0.9.0", "1.0.0", "1.1.9", "1.2.0")]
+    refs = [fleet.add_release(one) for one in made]
+    fleet.publish()
+    device.refresh(*refs)
+    fleet.revoke(RANGE, kind="range")
+    if by_message:
+        device.recall(fleet.recalls())
+    else:
+        fleet.publish()
+        device.refresh(*refs)
+    assert device.state.blocked == [RANGE]
+    recalls = device.door().view(fleet.now).recalls
+    hit = [
+        recalls.blocks(subject_of(ref.id, one)) for ref, one in zip(refs, made, strict=True)
+    ]
+    assert hit == [False, True, True, False]
+    assert not any(
+        recalls.stops(subject_of(ref.id, one)) for ref, one in zip(refs, made, strict=True)
+    )
+
+
+def test_a_stopped_range_is_sticky_and_only_the_officers_end_it(
+    device: EnrolledDevice,
+) -> None:
+    fleet = device.fleet
+    fleet.stop(RANGE, kind="range")
+    fleet.publish()
+    device.refresh()
+    fleet.role("stops").targets.clear()
+    fleet.publish()
+    device.refresh()
+    assert device.state.stopped == [RANGE]
+    fleet.targets.unrecognized_fields["x-unrevoke"] = [f"tombstone/stop/range/{RANGE}"]
+    fleet.publish()
+    assert device.refresh().code == ""
+    assert device.state.stopped == []
+
+
+def test_a_range_meets_a_version_that_came_later(device: EnrolledDevice) -> None:
+    fleet = device.fleet
+    fleet.stop(RANGE, kind="range")
+    late = make_release(fleet.files, "1.1.5")
+    ref = fleet.add_release(late)
+    fleet.publish()
+    device.refresh(ref)
+    view = device.door().view(fleet.now)
+    assert ref.id in view.releases
+    assert view.recalls.stops(subject_of(ref.id, late))
 
 
 def test_a_revoked_release_stays_listed(device: EnrolledDevice) -> None:
@@ -121,4 +182,4 @@ def test_a_revoked_release_stays_listed(device: EnrolledDevice) -> None:
     device.refresh(ref)
     view = device.door().view(device.fleet.now)
     assert ref.id in view.releases
-    assert view.recalls.blocks(ref.id)
+    assert view.recalls.blocks(subject_of(ref.id, view.releases[ref.id]))

@@ -22,7 +22,7 @@ from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.release import write_release
 from modelfleet_server.kit.errors import InvalidError
-from modelfleet_server.trust import approving, proposing
+from modelfleet_server.trust import approving, proposing, recalling
 from modelfleet_server.trust.approving import InForce, ProposalCopy
 from modelfleet_server.trust.changes import RefusedError
 from modelfleet_server.trust.domain import Kind
@@ -245,8 +245,8 @@ def test_a_list_that_drops_a_tombstone_is_refused(
 ) -> None:
     first, second = fleet.release(session), fleet.release(session, "1.1.0")
     fleet.recall(session, id_of(first))
-    what = proposing.find_recalled(session, id_of(second))
-    proposal = proposing.propose_recall(
+    what = recalling.find_recalled(session, id_of(second))
+    proposal = recalling.propose_recall(
         session, Kind.REVOCATION, what, "slow", actor=ACTOR, now_ms=NOW
     )
     copy, held = fleet.copy_of(session, proposal), fleet.in_force(session, proposal)
@@ -268,8 +268,8 @@ def test_a_list_that_drops_a_tombstone_is_refused(
 def test_what_is_no_tombstone_is_refused(
     session: Session, fleet: FleetUnderTest, path: str
 ) -> None:
-    what = proposing.find_recalled(session, id_of(fleet.release(session)))
-    proposal = proposing.propose_recall(
+    what = recalling.find_recalled(session, id_of(fleet.release(session)))
+    proposal = recalling.propose_recall(
         session, Kind.REVOCATION, what, "slow", actor=ACTOR, now_ms=NOW
     )
     copy, held = fleet.copy_of(session, proposal), fleet.in_force(session, proposal)

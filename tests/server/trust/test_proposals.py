@@ -11,18 +11,27 @@ from tests.support.fleet import ACTOR, NOW, FleetUnderTest, id_of, make_release
 
 from modelfleet_manifests.errors import BadNameError, FormatError
 from modelfleet_manifests.keys import PrivateKey
+from modelfleet_manifests.recalls import Tombstone
 from modelfleet_manifests.release import Release
 from modelfleet_manifests.topics import RECALLS, TIMESTAMP
 from modelfleet_server.audit import service as audit
 from modelfleet_server.audit.tables import AuditEntry
 from modelfleet_server.bridge.tables import Outbox
+from modelfleet_server.catalog.releases import RevokedError, find_release, released_versions
 from modelfleet_server.kit.errors import (
     ConflictError,
     ForbiddenError,
     InvalidError,
     NotFoundError,
 )
-from modelfleet_server.trust import approving, proposals, proposing, repository, store
+from modelfleet_server.trust import (
+    approving,
+    proposals,
+    proposing,
+    recalling,
+    repository,
+    store,
+)
 from modelfleet_server.trust.approver import ApproverKeys
 from modelfleet_server.trust.domain import (
     MOVES,
@@ -38,7 +47,7 @@ from modelfleet_server.trust.proposing import ProposalPendingError, ReleaseExist
 from modelfleet_server.trust.publishing import publish_roles
 from modelfleet_server.trust.repository import KeySet
 from modelfleet_server.trust.tables import Proposal
-from modelfleet_server.trust.view import read_recalls
+from modelfleet_server.trust.view import read_recalls, recalled_names
 
 
 def _propose(session: Session, release: Release | None = None) -> Proposal:
@@ -261,7 +270,7 @@ def test_a_tombstone_reaches_the_recall_topic_and_only_its_own_role(
         row = store.find_newest(session, role)
         assert row is not None
         assert file == row.data
-        hit = role == proposing.RECALL_ROLE[kind]
+        hit = role == recalling.RECALL_ROLE[kind]
         assert (id_of(release).encode() in file) is hit
 
 
@@ -274,7 +283,7 @@ def test_recalls_too_many_for_one_message_are_published_all_the_same(
     tombstones = repository.parse_targets(payload or b"")
     tombstones = repository.advance(tombstones, "revocations", NOW)
     for number in range(1000):
-        path = repository.tombstone_path("revocations", "digest", f"{number:064x}")
+        path = Tombstone("revocations", "digest", f"{number:064x}").path
         repository.add_target(tombstones, path, b"", {"reason": "tested too little"})
     key = fleet.approver.by_role["revocations"]
     signature = key.sign(repository.payload_of(tombstones)).hex()
@@ -302,20 +311,66 @@ def test_a_recall_of_nothing_is_refused_unless_asked_for(
     session: Session, fleet: FleetUnderTest
 ) -> None:
     with pytest.raises(NotFoundError, match="would recall nothing"):
-        proposing.find_recalled(session, "0" * 64)
+        recalling.find_recalled(session, "0" * 64)
     with pytest.raises(InvalidError):
-        proposing.find_recalled(session, "1.0.0")
-    found = proposing.find_recalled(session, "0" * 64, allow_unlisted=True)
+        recalling.find_recalled(session, "1.0.0")
+    found = recalling.find_recalled(session, "0" * 64, allow_unlisted=True)
     assert found.kind == "digest"
+
+
+def test_a_range_of_versions_is_recalled_and_rolled_out_no_more(
+    session: Session, fleet: FleetUnderTest
+) -> None:
+    ids = [id_of(fleet.release(session, one)) for one in ("1.0.0", "1.1.0", "1.2.0")]
+    proposal = fleet.recall(session, "demo/digits@>=1.0.0,<1.2.0", Kind.STOP)
+    assert "(2 releases so far)" in proposal.title
+    recalls = read_recalls(session)
+    assert recalls.stopped == {"demo:digits@1.0.0,1.2.0"}
+    assert recalled_names(session) == recalls.stopped | set(ids[:2])
+    assert released_versions(session, "demo/digits") == ["1.2.0"]
+    with pytest.raises(RevokedError):
+        find_release(session, "demo/digits", "1.1.0")
+    with pytest.raises(ConflictError):
+        fleet.recall(session, "demo/digits@>=1.0.0,<1.2.0", Kind.STOP)
+
+
+def test_a_range_without_a_release_is_refused_unless_asked_for(
+    session: Session, fleet: FleetUnderTest
+) -> None:
+    fleet.release(session)
+    text = "demo/digits@>=7.0.0"
+    with pytest.raises(NotFoundError, match="would recall nothing"):
+        recalling.find_recalled(session, text)
+    found = recalling.find_recalled(session, text, allow_unlisted=True)
+    assert (found.kind, found.name) == ("range", "demo:digits@7.0.0,")
+    with pytest.raises(BadNameError):
+        recalling.find_recalled(session, "demo/digits@>=7", allow_unlisted=True)
+
+
+def test_a_release_is_recalled_with_all_its_files(
+    session: Session, fleet: FleetUnderTest
+) -> None:
+    release = fleet.release(session)
+    files = {file.digest for one in release.variants for file in one.files}
+    what = recalling.find_recalled(session, id_of(release), with_files=True)
+    fleet.approve(
+        session,
+        recalling.propose_recall(
+            session, Kind.REVOCATION, what, "bad", actor=ACTOR, now_ms=NOW
+        ),
+    )
+    assert read_recalls(session).blocked == files | {id_of(release)}
+    with pytest.raises(InvalidError, match="no release that has files"):
+        recalling.find_recalled(session, min(files), with_files=True)
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 201, "two\nlines", "\u202etxet"])
 def test_a_reason_that_cannot_be_shown_is_not_signed(
     session: Session, fleet: FleetUnderTest, reason: str
 ) -> None:
-    what = proposing.find_recalled(session, id_of(fleet.release(session)))
+    what = recalling.find_recalled(session, id_of(fleet.release(session)))
     with pytest.raises(InvalidError, match="reason"):
-        proposing.propose_recall(
+        recalling.propose_recall(
             session, Kind.REVOCATION, what, reason, actor=ACTOR, now_ms=NOW
         )
 

@@ -16,7 +16,14 @@ from modelfleet_manifests.topics import deployment_topic
 from modelfleet_manifests.tuf_keys import NaclSigner
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.errors import InvalidError
-from modelfleet_server.trust import director, proposing, rekeying, repository, store
+from modelfleet_server.trust import (
+    director,
+    proposing,
+    recalling,
+    rekeying,
+    repository,
+    store,
+)
 from modelfleet_server.trust.approver import ROLES
 from modelfleet_server.trust.director import Director
 from modelfleet_server.trust.domain import Kind, State
@@ -135,8 +142,8 @@ def test_the_device_itself_asks_for_one_of_each_group(
 def test_one_stopper_of_two_stops_nothing(office: Office, device: TrustDevice) -> None:
     ann, ben, _ = grow(office)
     with office.database.write() as session:
-        what = proposing.find_recalled(session, id_of(FIRST))
-        proposal = proposing.propose_recall(
+        what = recalling.find_recalled(session, id_of(FIRST))
+        proposal = recalling.propose_recall(
             session, Kind.STOP, what, "unsafe", actor="user:op", now_ms=office.now
         ).id
     assert office.sign(proposal, ann) is State.OPEN
@@ -153,7 +160,7 @@ def test_a_recall_is_undone_by_the_officers(office: Office, device: TrustDevice)
     device.refresh(office.now)
     assert device.state.stopped == [id_of(FIRST)]
     with office.database.write() as session:
-        what = proposing.find_recalled(session, id_of(FIRST))
+        what = recalling.find_recalled(session, id_of(FIRST))
         proposal = rekeying.propose_pardon(
             session, Kind.STOP, what, "was right", actor="user:op", now_ms=office.now
         )
