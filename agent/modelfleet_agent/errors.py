@@ -27,6 +27,18 @@ class RetryableError(AgentError):
     """The world was in the way: try again later, with backoff."""
 
 
+class HeldError(RetryableError):
+    """The device's own settings say: not now. Nothing failed.
+
+    Attributes:
+        until: When it may be otherwise, Unix ms; None where no clock decides.
+    """
+
+    def __init__(self, code: str, what: str, *, until: int | None = None) -> None:
+        super().__init__(code, what)
+        self.until = until
+
+
 class RefusedError(AgentError):
     """The update itself is bad: report it and do not try it again."""
 

@@ -1,38 +1,52 @@
 """One server over HTTP: keep-alive, timeouts, the device's token, errors with a name."""
 
+import base64
 import http.client
 import json
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from modelfleet_agent.errors import RetryableError, UsageError
 
 ANSWER_CAP = 1 << 20
+_PORTS = {"http": 80, "https": 443}
+_PROXY_PORT = 3128
 _STALE = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
 
 
 class Site:
     """A base URL and at most one open connection to it. Used by one thread at a time."""
 
-    def __init__(self, base: str, *, token: str = "", timeout_s: float = 15) -> None:
+    def __init__(
+        self, base: str, *, token: str = "", timeout_s: float = 15, proxy: str = ""
+    ) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
             base: Such as `http://127.0.0.1:8080` or `https://fleet.example/prefix`.
             token: Bearer token; sent to this server only. No redirect is followed.
             timeout_s: The longest wait for a connection or for the next byte.
+            proxy: HTTP proxy, `http://[user:password@]host:port`; "" asks directly.
 
         Raises:
             UsageError: `E_URL`: not an HTTP address.
         """
         self.base = base
         self._scheme, self._host, self._port, self._prefix = _split(base)
+        self._proxy = urlsplit(proxy) if proxy else None
         self._token = token
         self._timeout = timeout_s
         self._connection: http.client.HTTPConnection | None = None
+
+    @property
+    def place(self) -> tuple[str, int | None]:
+        """Host and port that connections are made to: those of the proxy, or the own."""
+        if self._proxy:
+            return self._proxy.hostname or "", self._proxy.port or _PROXY_PORT
+        return self._host, self._port or _PORTS[self._scheme]
 
     @contextmanager
     def exchange(
@@ -51,7 +65,7 @@ class Site:
             RetryableError: `E_UNREACHABLE`: no connection; `E_CUT`: it broke while the body
                 was read, or the body is shorter than announced.
         """
-        response = self._send(method, self._prefix + path, headers, body)
+        response = self._send(method, self._target(path), headers, body)
         try:
             yield response
         except (OSError, http.client.HTTPException) as error:
@@ -96,6 +110,8 @@ class Site:
         fields = {"Accept-Encoding": "identity", **(headers or {})}
         if self._token:
             fields["Authorization"] = f"Bearer {self._token}"
+        if self._scheme == "http":
+            fields |= self._credentials()
         reused = self._connection is not None
         try:
             return self._try(method, path, fields, body)
@@ -118,15 +134,32 @@ class Site:
         self._connection.request(method, path, body=body, headers=fields)
         return self._connection.getresponse()
 
+    def _target(self, path: str) -> str:
+        """Return what a request line names: a proxy for plain HTTP wants all of it."""
+        whole = self._prefix + path
+        if self._proxy is None or self._scheme == "https":
+            return whole
+        port = f":{self._port}" if self._port else ""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}{port}{whole}"
+
     def _connect(self) -> http.client.HTTPConnection:
+        host, port = self.place
         if self._scheme == "http":
-            return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
-        return http.client.HTTPSConnection(
-            self._host,
-            self._port,
-            timeout=self._timeout,
-            context=ssl.create_default_context(),
+            return http.client.HTTPConnection(host, port, timeout=self._timeout)
+        connection = http.client.HTTPSConnection(
+            host, port, timeout=self._timeout, context=ssl.create_default_context()
         )
+        if self._proxy:  # it sees names and sizes, nothing else
+            connection.set_tunnel(self._host, self._port, self._credentials())
+        return connection
+
+    def _credentials(self) -> dict[str, str]:
+        if self._proxy is None or self._proxy.username is None:
+            return {}
+        pair = f"{unquote(self._proxy.username)}:{unquote(self._proxy.password or '')}"
+        packed = base64.b64encode(pair.encode()).decode()
+        return {"Proxy-Authorization": f"Basic {packed}"}
 
     def _unreachable(self, error: Exception) -> RetryableError:
         return RetryableError(

@@ -103,7 +103,7 @@ def test_a_partial_download_that_rots_is_fetched_again(rig: Rig) -> None:
     rig.order(Order("kill", KillPoint("seal", "incoming")))
     story.wish()
     assert story.dies()
-    partials = [one for one in (rig.dir / "incoming").iterdir() if one.suffix != ".etag"]
+    partials = [one for one in (rig.dir / "incoming").iterdir() if one.suffix != ".note"]
     assert partials
     for one in partials:
         damage(one, flip)

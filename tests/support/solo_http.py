@@ -16,7 +16,7 @@ from tests.support.solo import SoloFleet, random_id
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.keys import PublicKey
 
-RANGE = re.compile(r"bytes=(\d+)-$")
+RANGE = re.compile(r"bytes=(\d+)-(\d*)$")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Fault:
         no_range: Answer 200 with everything where a range was asked for.
         range_text: Send this Content-Range.
         ignore_if_range: Send the range although If-Range names another ETag.
+        stall: After `cut` bytes send nothing more, and keep the connection open.
+        drip: Send the body byte by byte, one each so many seconds.
     """
 
     status: int | None = None
@@ -40,6 +42,8 @@ class Fault:
     no_range: bool = False
     range_text: str | None = None
     ignore_if_range: bool = False
+    stall: bool = False
+    drip: float = 0
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class FleetServer:
         claims: Claim token -> device id.
         mqtt: What enrolment answers for the broker.
         requests: What came in, in order.
+        ending: Set when it stops: nothing stalls any more.
     """
 
     fleet: SoloFleet
@@ -70,6 +75,7 @@ class FleetServer:
     claims: dict[str, str] = field(default_factory=dict)
     mqtt: tuple[str, int] = ("127.0.0.1", 1883)
     requests: list[Seen] = field(default_factory=list)
+    ending: threading.Event = field(default_factory=threading.Event)
     _faults: dict[str, list[Fault]] = field(default_factory=dict)
     _enrolled: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -157,15 +163,17 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(fault.status or 404, {}, b"", fault)
         data = data if fault.body is None else fault.body
         etag = fault.etag or f'"{self.path.rpartition("/")[2]}"'
-        start = self._start(etag, fault)
-        if start is None:
+        asked = self._asked(etag, fault)
+        if asked is None:
             return self._send(200, {"ETag": etag}, data, fault)
+        start, end = asked[0], min(asked[1], len(data))
         if start >= len(data):
             return self._send(416, {"Content-Range": f"bytes */{len(data)}"}, b"", fault)
-        text = fault.range_text or f"bytes {start}-{len(data) - 1}/{len(data)}"
-        return self._send(206, {"ETag": etag, "Content-Range": text}, data[start:], fault)
+        text = fault.range_text or f"bytes {start}-{end - 1}/{len(data)}"
+        headers = {"ETag": etag, "Content-Range": text}
+        return self._send(206, headers, data[start:end], fault)
 
-    def _start(self, etag: str, fault: Fault) -> int | None:
+    def _asked(self, etag: str, fault: Fault) -> tuple[int, int] | None:
         wanted = RANGE.fullmatch(self.headers.get("Range", ""))
         known = self.headers.get("If-Range", etag)
         if (
@@ -174,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
             or (known != etag and not fault.ignore_if_range)
         ):
             return None
-        return int(wanted[1])
+        return int(wanted[1]), int(wanted[2]) + 1 if wanted[2] else 1 << 62
 
     def _send(
         self, status: int, headers: dict[str, str], body: bytes, fault: Fault
@@ -184,7 +192,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body if fault.cut is None else body[: fault.cut])
+        sent = body if fault.cut is None else body[: fault.cut]
+        if fault.drip:
+            for byte in sent:
+                self.wfile.write(bytes([byte]))
+                self.fleet_server.ending.wait(fault.drip)
+        else:
+            self.wfile.write(sent)
+        if fault.stall:
+            self.fleet_server.ending.wait(60)
         if fault.cut is not None:
             self.close_connection = True
 
@@ -219,6 +235,7 @@ def serve(fleet: SoloFleet) -> Iterator[FleetServer]:
     try:
         yield server
     finally:
+        server.ending.set()
         httpd.shutdown()
         httpd.server_close()
         thread.join(5)

@@ -1,6 +1,6 @@
-"""Downloads: ranged, resumable, never past the signed length, judged by the digest."""
+"""Downloads: from mirrors or the server, resumable, judged by the signed digest."""
 
-import http.client
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,18 +12,43 @@ from msgspec import Meta
 
 from modelfleet_agent import fsio
 from modelfleet_agent.errors import AgentError, RefusedError, RetryableError
-from modelfleet_agent.link.partial import Partial, Progress
-from modelfleet_agent.link.ranges import NOT_FOUND, OK, Reading, read_answer
+from modelfleet_agent.link.mirrors import Mirrors
+from modelfleet_agent.link.partial import Partial, Progress, Rate
+from modelfleet_agent.link.permit import LINK, Permit
+from modelfleet_agent.link.ranges import NOT_FOUND, OK
+from modelfleet_agent.link.transfer import Transfer
+from modelfleet_agent.settings.link import LinkSettings
 from modelfleet_agent.store import Store
-from modelfleet_agent.web import Site, read_blocks
+from modelfleet_agent.web import Site
 from modelfleet_manifests.header import Hex64
 from modelfleet_manifests.release import Length, Name
 
-BLOCK = 1 << 16
-SYNC_EVERY = 8 << 20
-# So many attempts in one call end without a new byte before the caller is told.
-PATIENCE = 2
-WORTH = 1 << 16
+# What may be wrong with one source while another has the file.
+_ELSEWHERE = frozenset(
+    {"E_UNREACHABLE", "E_CUT", "E_SLOW", "E_NOT_FOUND", "E_HTTP", "E_RANGE", LINK}
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Link:
+    """What all downloads of a device share.
+
+    Attributes:
+        permit: The operator's rules.
+        mirrors: Asked before the server.
+        notice: Told of a mirror that lies.
+    """
+
+    permit: Permit
+    mirrors: Mirrors
+    notice: Callable[[AgentError], None]
+
+    @classmethod
+    def plain(cls, directory: Path) -> "Link":
+        """Return a link without rules and mirrors."""
+        return cls(Permit(LinkSettings(), directory), Mirrors(), lambda _error: None)
 
 
 class DeltaOffer(msgspec.Struct, frozen=True):
@@ -58,7 +83,7 @@ class Fetched:
 
 
 class Fetcher:
-    """Fetches from one server into a store. Used by one thread at a time."""
+    """Fetches for one device into its store. Used by one thread at a time."""
 
     def __init__(
         self,
@@ -66,6 +91,7 @@ class Fetcher:
         token: str,
         store: Store,
         *,
+        link: Link | None = None,
         reserve: int = 0,
         timeout_s: float = 15,
     ) -> None:
@@ -73,12 +99,16 @@ class Fetcher:
 
         Args:
             server: Base URL.
-            token: Bearer token of the device.
+            token: Bearer token of the device; mirrors never see it.
             store: Where files go.
+            link: Rules and mirrors; none of both where not given.
             reserve: Bytes that stay free on the file system.
             timeout_s: The longest wait for a byte.
         """
-        self._site = Site(server, token=token, timeout_s=timeout_s)
+        self._link = link or Link.plain(store.root)
+        self._timeout_s = timeout_s
+        self._site = self._open(server, token)
+        self._sites = {server: self._site}
         self._store = store
         self._reserve = reserve
 
@@ -100,6 +130,7 @@ class Fetcher:
             progress: Told after every block.
 
         Raises:
+            HeldError: The device's rules say: not now.
             RetryableError: `E_UNREACHABLE`, `E_CUT`, `E_SLOW`, `E_NOT_FOUND`, `E_HTTP`,
                 `E_RANGE`, `E_NO_SPACE`, `E_CANCELLED`, …; `data["received"]` says how many
                 bytes came in this call.
@@ -142,8 +173,13 @@ class Fetcher:
             raise RetryableError("E_ANSWER", f"{path} is no offer: {error}") from None
 
     def close(self) -> None:
-        """Close the connection."""
-        self._site.close()
+        """Close the connections."""
+        for site in self._sites.values():
+            site.close()
+
+    def _open(self, base: str, token: str = "") -> Site:
+        proxy = self._link.permit.settings.proxy_for(base)
+        return Site(base, token=token, timeout_s=self._timeout_s, proxy=proxy)
 
     def _begin(
         self,
@@ -152,91 +188,56 @@ class Fetcher:
         cancel: threading.Event | None,
         progress: Progress | None,
     ) -> Partial:
+        settings = self._link.permit.settings
+        rate = Rate(settings.min_rate, settings.rate_window_s)
         path = self._store.incoming(digest)
-        return Partial(digest, length, path, cancel, progress)
+        return Partial(digest, length, path, cancel, progress, rate)
 
     def _bring(self, download: Partial, take: Callable[[], object]) -> None:
-        """Complete the partial file, then `take` it; once more from zero if it resumed."""
-        download.resumed = download.have
+        """Complete the partial file from one source or several, and `take` it."""
         try:
-            self._complete(download)
-            try:
-                take()
-            except RefusedError:
-                if not download.resumed:
-                    raise
-                # What lay here from before a power cut may be bad: it was never verified.
-                download.resumed = 0
-                download.drop()
-                self._complete(download)
-                take()
+            download.resume()
+            for base in self._link.mirrors.usable():
+                if self._tried(base, download, take):
+                    break
+            else:
+                self._from(self._site, download, take)
         except AgentError as error:
             error.data["received"] = download.received
             raise
-        download.drop_tag()
+        download.drop_note()
 
-    def _complete(self, download: Partial) -> None:
-        fsio.require_space(
-            download.path.parent, download.length - download.have, reserve=self._reserve
-        )
-        fruitless = 0
-        while download.have < download.length or not download.path.exists():
-            before = download.received
-            try:
-                self._attempt(download)
-            except RetryableError as error:
-                if error.code == "E_NO_SPACE":
-                    download.drop()  # what stays free is worth more than a part of a file
-                broken = error.code in {"E_CUT", "E_UNREACHABLE"}
-                fruitless = 0 if download.received - before >= WORTH else fruitless + 1
-                if not broken or fruitless >= PATIENCE:
-                    raise
+    def _tried(self, base: str, download: Partial, take: Callable[[], object]) -> bool:
+        """Say whether a mirror gave the file; one that lies is left and told of."""
+        site = self._sites.get(base) or self._open(base)
+        self._sites[base] = site
+        try:
+            self._from(site, download, take)
+        except RefusedError as error:
+            self._link.mirrors.leave(base)
+            what = f"the mirror {base} has other bytes than were signed: {error.what}"
+            self._link.notice(RetryableError("E_MIRROR", what, mirror=base))
+            return False
+        except RetryableError as error:
+            if error.code not in _ELSEWHERE:
+                raise
+            log.info("the mirror %s: %s", base, error)
+            return False
+        return True
 
-    def _attempt(self, download: Partial) -> None:
-        """Ask once for what is missing, and write what comes."""
-        download.check()
-        have, tag = download.have, download.read_tag()
-        fields = {"Range": f"bytes={have}-"} if have else {}
-        if have and tag:
-            fields["If-Range"] = tag
-        path = f"/blobs/sha256/{download.digest}"
-        with self._site.exchange("GET", path, headers=fields) as response:
-            headers = {name.lower(): text for name, text in response.headers.items()}
-            reading = read_answer(response.status, headers, have, download.length, tag)
-            if reading in {Reading.APPEND, Reading.RESTART}:
-                self._write(download, response, have if reading is Reading.APPEND else 0)
-                return
-        if reading is not Reading.AGAIN or download.restarted:
-            raise _objection(reading, response.status, download)
-        download.restarted = True
-        download.resumed = 0
-        download.drop()
-
-    def _write(
-        self, download: Partial, response: http.client.HTTPResponse, start: int
-    ) -> None:
-        if start == 0:
-            download.resumed = 0
-            download.keep_tag(response.headers.get("ETag", ""))
-        with fsio.Appender(download.path, keep=start) as file:
-            done = synced = start
-            try:
-                for block in read_blocks(response, BLOCK):
-                    if done + len(block) > download.length:
-                        raise _too_long(download)
-                    file.write(block)
-                    done += len(block)
-                    download.received += len(block)
-                    if done - synced >= SYNC_EVERY:
-                        file.sync()
-                        synced = done
-                    if download.progress is not None:
-                        download.progress(done, download.length)
-                    download.check()
-            finally:
-                file.sync()
-        if done < download.length:  # a body without a length, such as a chunked one
-            raise http.client.IncompleteRead(b"", download.length - done)
+    def _from(self, site: Site, download: Partial, take: Callable[[], object]) -> None:
+        """Complete from one source; once more from zero where it is not to blame alone."""
+        transfer = Transfer(site, self._link.permit, self._reserve)
+        transfer.complete(download)
+        alone = download.origins == {site.base}
+        try:
+            take()
+        except RefusedError:
+            download.drop()  # what is from before was never verified as a whole
+            if alone:
+                raise
+            transfer.complete(download)
+            take()
 
 
 def _verify(download: Partial) -> None:
@@ -245,17 +246,3 @@ def _verify(download: Partial) -> None:
         download.drop()
         what = f"the patch {download.digest} has {length} bytes with digest {found}"
         raise RefusedError("E_DIGEST", what, expected=download.digest, found=found)
-
-
-def _too_long(download: Partial) -> RefusedError:
-    download.drop()
-    what = f"{download.digest}: the server has another length than the signed one"
-    return RefusedError("E_LENGTH", what, length=download.length)
-
-
-def _objection(reading: Reading, status: int, download: Partial) -> AgentError:
-    what = f"the server answers {status} for {download.digest}"
-    if reading is Reading.TOO_LONG:
-        return _too_long(download)
-    codes = {Reading.NOT_FOUND: "E_NOT_FOUND", Reading.AGAIN: "E_RANGE"}
-    return RetryableError(codes.get(reading, "E_HTTP"), what, status=status)

@@ -20,27 +20,33 @@ class Reading(StrEnum):
 
 
 def read_answer(
-    status: int, headers: Mapping[str, str], have: int, length: int, etag: str
+    status: int,
+    headers: Mapping[str, str],
+    asked: tuple[int, int],
+    length: int,
+    etag: str,
 ) -> Reading:
     """Return what an answer means.
 
     Args:
         status: Of the answer.
         headers: Of the answer, their names in lower case.
-        have: Bytes that are on disk; a range from there was asked for if it is above 0.
+        asked: The range that is wanted, its end excluded; it was asked for as one where
+            it is not the whole file.
         length: Bytes that were signed.
         etag: That the bytes on disk came with, or empty.
 
     Returns:
-        `APPEND`: the body goes on behind `have`. `RESTART`: the body is the whole file.
+        `APPEND`: the body is the range. `RESTART`: the body is the whole file.
         `AGAIN`: what is on disk is of no use, ask for everything. Others are failures.
     """
+    ranged = asked != (0, length)
     if status == NOT_FOUND:
         return Reading.NOT_FOUND
-    if status == UNSATISFIABLE and have:
+    if status == UNSATISFIABLE and ranged:
         return Reading.AGAIN
-    if status == PARTIAL and have:
-        fits = _fits(headers, have, length) and _is_same(headers, etag)
+    if status == PARTIAL and ranged:
+        fits = _fits(headers, asked, length) and _is_same(headers, etag)
         return Reading.APPEND if fits else Reading.AGAIN
     if status != OK:
         return Reading.FAILED
@@ -50,13 +56,10 @@ def read_answer(
     return Reading.RESTART
 
 
-def _fits(headers: Mapping[str, str], have: int, length: int) -> bool:
+def _fits(headers: Mapping[str, str], asked: tuple[int, int], length: int) -> bool:
     found = _RANGE.fullmatch(headers.get("content-range", ""))
-    return found is not None and tuple(map(int, found.groups())) == (
-        have,
-        length - 1,
-        length,
-    )
+    start, end = asked
+    return found is not None and tuple(map(int, found.groups())) == (start, end - 1, length)
 
 
 def _is_same(headers: Mapping[str, str], etag: str) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 
 from modelfleet_agent.errors import RetryableError, UsageError
 from modelfleet_agent.link.inbox import Inbox
+from modelfleet_agent.link.partial import NOTE
 from modelfleet_agent.store import Record, sweep
 from modelfleet_agent.supervisor.keeper import Keeper
 from modelfleet_agent.supervisor.mending import mend
@@ -161,7 +162,7 @@ class Desk:
             self.tools.notice("", error)
             return False
         partials = {one for one in digests if store.incoming(one).exists()}
-        busy = digests | {f"{one}.etag" for one in partials}
+        busy = digests | {f"{one}{NOTE}" for one in partials}
         keep = [
             record_of(ref.id, release, variant)
             for ref in named(self.inbox.documents())

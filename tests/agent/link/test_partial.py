@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from modelfleet_agent.clock import monotonic_s
 from modelfleet_agent.errors import RetryableError
-from modelfleet_agent.link.partial import LEAST_RATE, RATE_WINDOW_S, Partial
+from modelfleet_agent.link.partial import Partial, Rate
 from modelfleet_agent.link.ranges import Reading, read_answer
 
+RATE = Rate()
 numbers = st.integers(0, 50)
 ranges = st.one_of(
     st.text(max_size=20),
@@ -37,11 +38,12 @@ def test_only_the_very_range_of_the_very_file_is_appended(
     status: int, headers: dict[str, str], length: int, etag: str, data: st.DataObject
 ) -> None:
     have = data.draw(st.integers(0, length - 1))
-    reading = read_answer(status, headers, have, length, etag)
+    end = data.draw(st.integers(have + 1, length))
+    reading = read_answer(status, headers, (have, end), length, etag)
     if reading is Reading.APPEND:
-        assert have > 0
+        assert (have, end) != (0, length)
         assert status == 206
-        assert headers["content-range"] == f"bytes {have}-{length - 1}/{length}"
+        assert headers["content-range"] == f"bytes {have}-{end - 1}/{length}"
         assert not etag or headers.get("etag", etag) == etag
     if reading is Reading.RESTART:
         assert status == 200
@@ -55,22 +57,54 @@ def partial(path: Path, received: int, seconds_ago: float) -> Partial:
 
 
 def test_a_server_that_drips_holds_nobody_up(tmp_path: Path) -> None:
-    few = int(LEAST_RATE * RATE_WINDOW_S) - 1
+    few = int(RATE.least * RATE.window_s) - 1
     with pytest.raises(RetryableError) as caught:
-        partial(tmp_path, few, RATE_WINDOW_S + 1).check()
+        partial(tmp_path, few, RATE.window_s + 1).check()
     assert caught.value.code == "E_SLOW"
 
 
 def test_a_slow_link_is_no_drip(tmp_path: Path) -> None:
-    enough = int(LEAST_RATE * RATE_WINDOW_S) + 1
-    made = partial(tmp_path, enough, RATE_WINDOW_S + 1)
+    enough = int(RATE.least * RATE.window_s) * 2
+    made = partial(tmp_path, enough, RATE.window_s + 1)
     made.check()
     made.check()  # a new window has begun
 
 
+def resumed(path: Path) -> Partial:
+    made = partial(path, 0, 0)
+    made.resume()
+    return made
+
+
 def test_a_weak_etag_is_not_kept(tmp_path: Path) -> None:
     made = partial(tmp_path, 0, 0)
-    made.keep_tag('"strong"')
-    assert made.read_tag() == '"strong"'
-    made.keep_tag('W/"weak"')
-    assert made.read_tag() == ""
+    made.begin("http://a", '"strong"', keep=0)
+    assert resumed(tmp_path).note.etag == '"strong"'
+    made.begin("http://a", 'W/"weak"', keep=0)
+    assert resumed(tmp_path).note.etag == ""
+
+
+def test_what_was_proven_outlives_a_torn_tail(tmp_path: Path) -> None:
+    made = partial(tmp_path, 0, 0)
+    made.begin("http://a", "", keep=0)
+    made.path.write_bytes(b"proven")
+    made.add(b"proven")
+    made.prove(6)
+    made.path.write_bytes(b"proven" + bytes(10))  # zeros, as after a power cut
+    again = resumed(tmp_path)
+    assert (again.resumed, again.path.read_bytes()) == (6, b"proven")
+    again.add(b" more")
+    again.path.write_bytes(b"proven more")
+    again.prove(11)
+    assert resumed(tmp_path).resumed == 11
+
+
+@pytest.mark.parametrize("rotten", [b"Proven and more", b"prov"])
+def test_what_is_not_what_was_proven_is_dropped(tmp_path: Path, rotten: bytes) -> None:
+    made = partial(tmp_path, 0, 0)
+    made.begin("http://a", "", keep=0)
+    made.add(b"proven")
+    made.prove(6)
+    made.path.write_bytes(rotten)
+    assert resumed(tmp_path).have == 0
+    assert not list(tmp_path.iterdir())
