@@ -178,6 +178,65 @@ def upgrade() -> None:
         sa.UniqueConstraint("topic", "epoch", "counter"),
     )
     op.create_table(
+        "job",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("kind", sa.String(length=63), nullable=False),
+        sa.Column("key", sa.String(length=200), nullable=False),
+        sa.Column("lane", sa.String(length=127), nullable=False),
+        sa.Column("payload_json", sa.String(), nullable=False),
+        sa.Column("actor", sa.String(length=200), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("turn", sa.Integer(), nullable=False),
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("handed", sa.Boolean(), nullable=False),
+        sa.Column("starts", sa.Integer(), nullable=False),
+        sa.Column("losses", sa.Integer(), nullable=False),
+        sa.Column("executor", sa.String(length=32), nullable=False),
+        sa.Column("step", sa.String(length=100), nullable=False),
+        sa.Column("done", sa.Integer(), nullable=False),
+        sa.Column("of", sa.Integer(), nullable=False),
+        sa.Column("code", sa.String(length=64), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("hint", sa.String(), nullable=False),
+        sa.Column(
+            "queued_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "started_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=True,
+        ),
+        sa.Column(
+            "finished_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=True,
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("kind", "key"),
+    )
+    with op.batch_alter_table("job", schema=None) as batch_op:
+        batch_op.create_index("ix_job_lane_state", ["lane", "state"], unique=False)
+        batch_op.create_index("ix_job_queued_ms_id", ["queued_ms", "id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_job_state"), ["state"], unique=False)
+        batch_op.create_index(batch_op.f("ix_job_turn"), ["turn"], unique=False)
+
+    op.create_table(
+        "job_executor",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("host", sa.String(length=255), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column(
+            "beat", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("left", sa.Boolean(), nullable=False),
+        sa.Column(
+            "since_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
         "model",
         sa.Column("name", sa.String(length=127), nullable=False),
         sa.Column("created_by", sa.String(length=200), nullable=False),
@@ -237,6 +296,46 @@ def upgrade() -> None:
         batch_op.create_index(
             batch_op.f("ix_report_received_ms"), ["received_ms"], unique=False
         )
+
+    op.create_table(
+        "rollout",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("group_id", sa.String(length=32), nullable=False),
+        sa.Column("group_name", sa.String(length=63), nullable=False),
+        sa.Column("slot", sa.String(length=63), nullable=False),
+        sa.Column("release", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.String(length=127), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("step", sa.String(length=32), nullable=False),
+        sa.Column("salt", sa.String(length=32), nullable=False),
+        sa.Column("wave", sa.Integer(), nullable=False),
+        sa.Column("waves_json", sa.String(), nullable=False),
+        sa.Column("listed_json", sa.String(), nullable=False),
+        sa.Column("gate_json", sa.String(), nullable=True),
+        sa.Column("reason", sa.String(length=1000), nullable=False),
+        sa.Column("created_by", sa.String(length=200), nullable=False),
+        sa.Column(
+            "created_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "changed_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column("lease_owner", sa.String(length=64), nullable=False),
+        sa.Column(
+            "lease_until_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    with op.batch_alter_table("rollout", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_rollout_group_id"), ["group_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_rollout_state"), ["state"], unique=False)
 
     op.create_table(
         "telemetry_batch",
@@ -621,45 +720,30 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_model_version_state"), ["state"], unique=False)
 
     op.create_table(
-        "rollout",
-        sa.Column("id", sa.String(length=32), nullable=False),
-        sa.Column("group_id", sa.String(length=32), nullable=False),
-        sa.Column("group_name", sa.String(length=63), nullable=False),
-        sa.Column("slot", sa.String(length=63), nullable=False),
-        sa.Column("release", sa.String(length=64), nullable=False),
-        sa.Column("model", sa.String(length=127), nullable=False),
-        sa.Column("version", sa.String(length=64), nullable=False),
-        sa.Column("state", sa.String(length=32), nullable=False),
-        sa.Column("step", sa.String(length=32), nullable=False),
-        sa.Column("salt", sa.String(length=32), nullable=False),
-        sa.Column("wave", sa.Integer(), nullable=False),
-        sa.Column("waves_json", sa.String(), nullable=False),
-        sa.Column("listed_json", sa.String(), nullable=False),
-        sa.Column("gate_json", sa.String(), nullable=True),
+        "rollout_wave",
+        sa.Column("rollout_id", sa.String(length=32), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("text", sa.String(), nullable=False),
+        sa.Column("admitted", sa.Integer(), nullable=False),
+        sa.Column(
+            "started_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "decided_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=True,
+        ),
+        sa.Column("outcome", sa.String(length=32), nullable=False),
         sa.Column("reason", sa.String(length=1000), nullable=False),
-        sa.Column("created_by", sa.String(length=200), nullable=False),
-        sa.Column(
-            "created_ms",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            nullable=False,
+        sa.Column("evidence_json", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["rollout_id"],
+            ["rollout.id"],
         ),
-        sa.Column(
-            "changed_ms",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            nullable=False,
-        ),
-        sa.Column("lease_owner", sa.String(length=64), nullable=False),
-        sa.Column(
-            "lease_until_ms",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            nullable=False,
-        ),
-        sa.PrimaryKeyConstraint("id"),
+        sa.PrimaryKeyConstraint("rollout_id", "number"),
     )
-    with op.batch_alter_table("rollout", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_rollout_group_id"), ["group_id"], unique=False)
-        batch_op.create_index(batch_op.f("ix_rollout_state"), ["state"], unique=False)
-
     op.create_table(
         "slot_state",
         sa.Column("device", sa.String(length=63), nullable=False),
@@ -789,31 +873,6 @@ def upgrade() -> None:
             batch_op.f("ix_build_version_id"), ["version_id"], unique=False
         )
 
-    op.create_table(
-        "rollout_wave",
-        sa.Column("rollout_id", sa.String(length=32), nullable=False),
-        sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("text", sa.String(), nullable=False),
-        sa.Column("admitted", sa.Integer(), nullable=False),
-        sa.Column(
-            "started_ms",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            nullable=False,
-        ),
-        sa.Column(
-            "decided_ms",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            nullable=True,
-        ),
-        sa.Column("outcome", sa.String(length=32), nullable=False),
-        sa.Column("reason", sa.String(length=1000), nullable=False),
-        sa.Column("evidence_json", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["rollout_id"],
-            ["rollout.id"],
-        ),
-        sa.PrimaryKeyConstraint("rollout_id", "number"),
-    )
     op.create_table(
         "trust_proposal_signature",
         sa.Column("proposal", sa.String(length=32), nullable=False),
