@@ -5,6 +5,7 @@ FD is the control channel, SETTINGS the `RuntimeSettings` as JSON. Started by
 """
 
 import asyncio
+import gc
 import os
 import socket
 import sys
@@ -20,6 +21,10 @@ from modelfleet_agent.runtime.server import Server
 from modelfleet_agent.runtime.serving import Serving
 from modelfleet_agent.settings import RuntimeSettings
 
+SWITCH_S = (
+    0.0005  # a tenth of the usual: a load computes in the interpreter for milliseconds
+)
+
 
 async def serve(channel: socket.socket, settings: RuntimeSettings) -> None:
     """Serve until the supervisor says stop."""
@@ -33,7 +38,7 @@ async def serve(channel: socket.socket, settings: RuntimeSettings) -> None:
         local_control=settings.local_control,
     )
     server = Server(protocol.answer, settings, serving.reject)
-    control = Control(channel, serving)
+    control = Control(channel, serving, gives_way=settings.threads == 1)
     try:
         port = await server.start()
     except OSError as error:
@@ -60,6 +65,8 @@ async def serve(channel: socket.socket, settings: RuntimeSettings) -> None:
 
 def main() -> None:
     """Take the arguments and serve."""
+    gc.freeze()  # a collection of all modules would stop every answer for 20 ms
+    sys.setswitchinterval(SWITCH_S)
     channel = socket.socket(fileno=int(sys.argv[1]))
     asyncio.run(serve(channel, decode_settings(sys.argv[2])))
     os._exit(0)  # destroying sessions takes long and frees nothing that exit does not

@@ -25,6 +25,7 @@ from modelfleet_agent.runtime.messages import (
     Unload,
     Verify,
 )
+from modelfleet_agent.runtime.priority import give_way
 from modelfleet_agent.runtime.serving import Serving
 
 _encode = msgspec.json.Encoder().encode
@@ -34,8 +35,17 @@ _decoder = msgspec.json.Decoder(Request)
 class Control:
     """Carries out what the supervisor orders; ends the process when it is gone."""
 
-    def __init__(self, channel: socket.socket, serving: Serving) -> None:
-        """Take the channel; nothing is read yet."""
+    def __init__(
+        self, channel: socket.socket, serving: Serving, *, gives_way: bool
+    ) -> None:
+        """Take the channel; nothing is read yet.
+
+        Args:
+            channel: To the supervisor.
+            serving: What is ordered about.
+            gives_way: Loads take less of the processor than answers; for sessions that
+                run in one thread, since others keep what they inherit from the load.
+        """
         self._channel = channel
         self._obey: dict[type[Order], Callable[[Any], object]] = {
             Load: lambda order: serving.load(order.slot, order.placed, order.threads),
@@ -48,7 +58,9 @@ class Control:
         }
         self._writing = threading.Lock()
         # one thread for what takes long, so that counters can be asked for meanwhile
-        self._slow = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._slow = ThreadPoolExecutor(
+            1, thread_name_prefix="load", initializer=give_way if gives_way else None
+        )
 
     def announce(self, ready: Ready) -> None:
         """Tell the supervisor where the endpoint listens."""

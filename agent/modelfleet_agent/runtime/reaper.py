@@ -1,10 +1,10 @@
 """Destroys sessions out of the way of requests, and gives their memory back."""
 
 import ctypes
-import gc
 import queue
 import threading
 
+from modelfleet_agent.runtime.priority import give_way
 from modelfleet_agent.runtime.slot import Resident
 
 
@@ -25,13 +25,13 @@ class Reaper:
         self._doomed.join()
 
     def _reap(self) -> None:
+        give_way()
         libc = ctypes.CDLL(None)
         while True:
             resident = self._doomed.get()
             resident.wait_until_idle()
             resident.session.close()
             del resident
-            gc.collect()
             if hasattr(libc, "malloc_trim"):  # glibc; others give memory back unasked
                 libc.malloc_trim(0)
             self._doomed.task_done()

@@ -15,6 +15,7 @@ from pathlib import Path
 from modelfleet_agent.clock import monotonic_s
 from modelfleet_agent.runtime.connection import Connection
 from modelfleet_agent.runtime.exchange import Job, Request, Response, failure
+from modelfleet_agent.runtime.priority import answer_promptly
 from modelfleet_agent.settings import RuntimeSettings
 
 IDLE_S = 75.0
@@ -43,7 +44,9 @@ class Server:
         self.connections: set[Connection] = set()
         self._settings = settings
         self._on_rejected = on_rejected
-        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="infer")
+        self._pool = ThreadPoolExecutor(
+            settings.workers, thread_name_prefix="infer", initializer=answer_promptly
+        )
         self._waiting = 0
         self._listening: list[asyncio.Server] = []
         self._sweeping: asyncio.Task[None] | None = None
@@ -55,6 +58,7 @@ class Server:
             OSError: An address is taken or too long.
         """
         loop = asyncio.get_running_loop()
+        answer_promptly()
         port = None
         if self._settings.port is not None:
             tcp = await loop.create_server(self._connect, LOOPBACK, self._settings.port)
