@@ -22,10 +22,12 @@ from modelfleet_server.builds.domain import (
     Job,
     Limits,
     Order,
+    PatchJob,
     PlainJob,
     Progress,
     ScoreJob,
     VerifyJob,
+    WeighJob,
 )
 from modelfleet_server.builds.errors import ChildError, to_answer
 from modelfleet_server.kit.errors import InvalidError
@@ -73,12 +75,22 @@ def work(job: Job, say: Say) -> Answer:
         from modelfleet_server.builds.verifying import verify  # noqa: PLC0415 limits first
 
         return Answer(verdict=verify(job, Path.cwd()))
+    if isinstance(job, WeighJob | PatchJob):
+        return _patch(job)
     from modelfleet_server.builds.making import make  # noqa: PLC0415 limits first
 
     def tell(progress: Progress) -> None:
         say(Answer(progress=(progress.step, progress.done, progress.of)))
 
     return Answer(built=make(job, Path.cwd(), tell))
+
+
+def _patch(job: WeighJob | PatchJob) -> Answer:
+    from modelfleet_server.builds import patches  # noqa: PLC0415 limits first
+
+    if isinstance(job, WeighJob):
+        return Answer(weights=[patches.weigh(pair) for pair in job.pairs])
+    return Answer(patches=patches.make_patches(job.pairs, Path.cwd()))
 
 
 def main() -> None:

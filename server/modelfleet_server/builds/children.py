@@ -7,14 +7,18 @@ from pathlib import Path
 from modelfleet_server.builds.domain import (
     BuildJob,
     Built,
+    BuiltPatch,
     InspectJob,
     Limits,
     ModelFacts,
+    Pair,
+    PatchJob,
     PlainJob,
     ScoreJob,
     Scores,
     Verdict,
     VerifyJob,
+    WeighJob,
 )
 from modelfleet_server.builds.errors import ChildError, ModelRunError
 from modelfleet_server.builds.launcher import HINT, Ask, StoppedError, run_child
@@ -26,9 +30,11 @@ __all__ = [
     "check",
     "inspect",
     "limits_for",
+    "make_patches",
     "run_child",
     "score",
     "verify",
+    "weigh",
 ]
 
 INSPECT_LIMITS = Limits(cpu_s=60, wall_s=120.0)
@@ -151,6 +157,35 @@ def score(job: ScoreJob, limits: Limits, ask: Ask, *, prefix: Sequence[str] = ()
     if answer.scores is None:
         raise ChildError("the scoring ended without an answer", HINT)
     return answer.scores
+
+
+def weigh(pairs: Sequence[Pair], limits: Limits, ask: Ask) -> list[int]:
+    """Return about how many bytes the patch of each pair would have.
+
+    Raises:
+        ChildError: The child crashed or went over a limit.
+        StoppedError: `ask.stop` was set.
+    """
+    with tempfile.TemporaryDirectory(prefix="modelfleet-weigh-") as folder:
+        answer = run_child(WeighJob(pairs=list(pairs)), limits, Path(folder), ask)
+    if answer.weights is None or len(answer.weights) != len(pairs):
+        raise ChildError("the estimate ended without an answer", HINT)
+    return answer.weights
+
+
+def make_patches(
+    pairs: Sequence[Pair], limits: Limits, folder: Path, ask: Ask
+) -> list[BuiltPatch]:
+    """Write the patch of each pair into `folder`; one that cannot be made says why.
+
+    Raises:
+        ChildError: The child crashed or went over a limit.
+        StoppedError: `ask.stop` was set.
+    """
+    answer = run_child(PatchJob(pairs=list(pairs)), limits, folder, ask)
+    if answer.patches is None or len(answer.patches) != len(pairs):
+        raise ChildError("making deltas ended without an answer", HINT)
+    return answer.patches
 
 
 def limits_for(length: int, *, wall_s: float = 900.0) -> Limits:

@@ -100,22 +100,37 @@ class BuiltFile(msgspec.Struct, frozen=True, kw_only=True):
     length: int
 
 
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    """Paths of two files, `old` None for the empty one."""
+
+    old: str | None
+    new: str
+
+
 class BuiltPatch(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that turns an earlier file into the variant's.
+    """A file that turns one file into another, or why there is none.
 
     Attributes:
-        base: SHA-256 of the earlier file.
+        target: SHA-256 of the file that it makes.
+        base: SHA-256 of the file that it is made from; `EMPTY`: the target is packed in it.
         name: In the child's scratch folder.
         length: Bytes of the patch.
         method: How most of the new file is made.
         memory: Bytes that applying it needs.
+        digest: SHA-256 of the patch.
+        cpu_ms: CPU time that making it and trying it out took.
+        problem: Why it could not be made, in words; then nothing else is told.
     """
 
-    base: str
-    name: str
-    length: int
-    method: str
-    memory: int
+    target: str = ""
+    base: str = ""
+    name: str = ""
+    length: int = 0
+    method: str = ""
+    memory: int = 0
+    digest: str = ""
+    cpu_ms: int = 0
+    problem: str = ""
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +149,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
         toolchain: Digest of the tools' versions.
         calibrated: Calibration data was used.
         metrics: Measured figures as decimal strings.
-        patches: From earlier files to this variant's.
+        packed: Its files packed, those that get smaller by it.
         problems: What went wrong without failing the build, in words.
         front: All candidates with their figures and verdicts.
         overridden: An approver let it pass the gate.
@@ -153,7 +168,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     toolchain: str
     calibrated: bool
     metrics: dict[str, str]
-    patches: list[BuiltPatch] = []
+    packed: list[BuiltPatch] = []
     problems: list[str] = []
     front: list[Candidate] = []
     unproven: list[str] = []
@@ -205,7 +220,7 @@ class BuildJob(msgspec.Struct, frozen=True, kw_only=True, tag="build"):
         evaluation: Path of the evaluation set.
         calibration: Path of the calibration set, if the version has one.
         profile: What to try, and what counts.
-        bases: Paths of earlier files to make patches from, by their SHA-256, newest first.
+        base: Path of the file that most devices of the profile have now, None for none.
         excluded: Candidates that must not ship, and why: found out elsewhere.
         override: The candidate that an approver let pass the gate, "" for none.
     """
@@ -214,7 +229,7 @@ class BuildJob(msgspec.Struct, frozen=True, kw_only=True, tag="build"):
     evaluation: str
     calibration: str | None
     profile: Profile
-    bases: dict[str, str] = {}
+    base: str | None = None
     excluded: dict[str, str] = {}
     override: str = ""
 
@@ -273,7 +288,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     differences: list[str] = []
 
 
-Job = InspectJob | PlainJob | BuildJob | VerifyJob | ScoreJob
+class WeighJob(msgspec.Struct, frozen=True, kw_only=True, tag="weigh"):
+    """Estimate the patches of pairs."""
+
+    pairs: list[Pair]
+
+
+class PatchJob(msgspec.Struct, frozen=True, kw_only=True, tag="patch"):
+    """Make the patches of pairs, into the working directory."""
+
+    pairs: list[Pair]
+
+
+Job = InspectJob | PlainJob | BuildJob | VerifyJob | ScoreJob | WeighJob | PatchJob
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -293,4 +320,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     verdict: Verdict | None = None
     ran: bool = False
     scores: Scores | None = None
+    weights: list[int] | None = None
+    patches: list[BuiltPatch] | None = None
     error: dict[str, str] | None = None

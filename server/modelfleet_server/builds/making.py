@@ -19,12 +19,12 @@ from modelfleet_server.builds.domain import (
     BuildJob,
     Built,
     BuiltFile,
-    BuiltPatch,
     ModelFacts,
+    Pair,
     Progress,
 )
 from modelfleet_server.builds.errors import BuildError, ModelError
-from modelfleet_server.builds.patches import make_patches
+from modelfleet_server.builds.patches import pack, weigh
 from modelfleet_server.builds.recipes import recipe_digest, toolchain_digest
 
 CALIBRATION_BATCH = 16
@@ -78,20 +78,19 @@ def make(job: BuildJob, folder: Path, tell: Tell) -> Built:
         front.append(_attempt(job, material, recipe, folder, trials))
     tell(Progress("measuring", total - 3, total))
     _time(material, front, trials)
-    patches, problems = _weigh(job, front, trials, folder)
+    _weigh(job, front, trials)
     chosen, why = choose(job.profile, front, material.accuracy, override=job.override)
     tell(Progress("choosing golden inputs", total - 2, total))
     built = _finish(material, trials[chosen.name], chosen, folder)
-    tell(Progress("making deltas", total - 1, total))
-    rest = dict(list(job.bases.items())[1:])
-    more, also = make_patches(rest, folder / MODEL, folder)
+    tell(Progress("packing", total - 1, total))
+    packed, problems = pack((MODEL, GOLDEN), folder)
     return msgspec.structs.replace(
         built,
         why=why,
         front=front,
         overridden=bool(job.override),
-        patches=[*patches.get(chosen.name, []), *more],
-        problems=[*problems, *also],
+        packed=packed,
+        problems=problems,
     )
 
 
@@ -219,26 +218,14 @@ def _time(material: Material, front: list[Candidate], trials: dict[str, Trial]) 
         one.p95_ms = float(np.percentile(taken, 95))
 
 
-def _weigh(
-    job: BuildJob, front: list[Candidate], trials: dict[str, Trial], folder: Path
-) -> tuple[dict[str, list[BuiltPatch]], list[str]]:
-    """Find what each candidate costs a device that runs the newest release before."""
-    newest = dict(list(job.bases.items())[:1])
-    made: dict[str, list[BuiltPatch]] = {}
-    problems: list[str] = []
+def _weigh(job: BuildJob, front: list[Candidate], trials: dict[str, Trial]) -> None:
+    """Estimate what each candidate costs a device that runs what most run now."""
+    bases = {job.base, None}
     for one in front:
-        if one.name not in trials:
-            continue
-        scratch = folder / f"{one.name}.patches"
-        scratch.mkdir()
-        found, trouble = make_patches(newest, trials[one.name].path, scratch)
-        made[one.name] = [
-            msgspec.structs.replace(patch, name=f"{scratch.name}/{patch.name}")
-            for patch in found
-        ]
-        problems += [text for text in trouble if text not in problems]
-        one.wire = min([patch.length for patch in found], default=one.size)
-    return made, problems
+        if one.name in trials:
+            new = str(trials[one.name].path)
+            weights = [weigh(Pair(old=base, new=new)) for base in bases]
+            one.wire = min(one.size or 0, *weights)
 
 
 def _finish(material: Material, trial: Trial, chosen: Candidate, folder: Path) -> Built:

@@ -1,74 +1,86 @@
-"""Patches from earlier files to a new variant, made and tried out in the child."""
+"""Patches, weighed, made and tried out in the child."""
 
+import hashlib
 import mmap
-import os
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
+
 from modelfleet_manifests import delta
-from modelfleet_manifests.digests import sha256
-from modelfleet_server.builds.domain import BuiltPatch
+from modelfleet_server.builds.domain import BuiltPatch, Pair
 
-MEMORY = 128 << 20
-"""Bytes that applying a patch takes at most, whatever the sizes of the files."""
-
-
-def make_patches(
-    bases: Mapping[str, str], new: Path, folder: Path
-) -> tuple[list[BuiltPatch], list[str]]:
-    """Write into `folder` the patches to `new` that are worth it.
-
-    A patch is a saving, not a duty (devices fetch the whole file instead), so whatever goes
-    wrong with one does not fail the build.
-
-    Args:
-        bases: Paths of earlier files by their SHA-256.
-        new: The variant's file.
-        folder: Where patches go.
-
-    Returns:
-        One for each base from which a patch is smaller than `new`, and was seen to give
-        exactly its bytes; and what went wrong with others, in words.
-    """
-    made, problems = [], []
-    for digest, path in bases.items():
-        try:
-            patch = _make(digest, Path(path), new, folder)
-        except Exception as error:  # noqa: BLE001 - also defects: told, and gone on
-            problems.append(f"no delta from {digest}: {type(error).__name__}: {error}")
-            continue
-        if patch is not None:
-            made.append(patch)
-    return made, problems
+MEMORY = 64 << 20
+"""Bytes that applying a patch takes at most, interpreter and all, whatever the sizes."""
 
 
-def _make(digest: str, old: Path, new: Path, folder: Path) -> BuiltPatch | None:
-    before, after = _mapped(old), _mapped(new)
-    path = folder / f"{digest}.patch"
+def weigh(pair: Pair) -> int:
+    """Return about how many bytes the patch of a pair would have."""
+    return delta.estimate(_mapped(pair.old), _mapped(pair.new))
+
+
+def make_patch(pair: Pair, path: Path) -> BuiltPatch:
+    """Write the patch of a pair to `path`, and see that it gives exactly the new file."""
+    began = time.process_time()
+    before, after = _mapped(pair.old), _mapped(pair.new)
+    target = hashlib.sha256(after).hexdigest()
+    patch, length = hashlib.sha256(), 0
     with path.open("wb") as out:
-        length = sum(out.write(chunk) for chunk in delta.encode_chunks(before, after))
-    if length >= len(after):
-        path.unlink()
-        return None
-    _try_out(path, old, after)
+        for chunk in delta.encode_chunks(before, after):
+            patch.update(chunk)
+            length += out.write(chunk)
+    _try_out(path, before, target, len(after))
     return BuiltPatch(
-        base=digest,
+        target=target,
+        base=hashlib.sha256(before).hexdigest(),
         name=path.name,
         length=length,
         method=_main_method(path),
         memory=MEMORY,
+        digest=patch.hexdigest(),
+        cpu_ms=round((time.process_time() - began) * 1000),
     )
 
 
-def _try_out(patch: Path, old: Path, new: memoryview) -> None:
-    with old.open("rb") as base, patch.open("rb") as source:
+def make_patches(pairs: Iterable[Pair], folder: Path) -> list[BuiltPatch]:
+    """Write the patch of each pair into `folder`.
+
+    A patch is a saving, not a duty, so whatever goes wrong with one does not touch the
+    others: it is told in `problem`.
+    """
+    made = []
+    for number, pair in enumerate(pairs):
+        try:
+            made.append(make_patch(pair, folder / f"{number}.patch"))
+        except Exception as error:  # noqa: BLE001 - also defects: told, and gone on
+            made.append(BuiltPatch(problem=f"{type(error).__name__}: {error}"))
+    return made
+
+
+def pack(names: Iterable[str], folder: Path) -> tuple[list[BuiltPatch], list[str]]:
+    """Pack files of `folder`; return what got smaller, and what went wrong in words."""
+    scratch = folder / "packed"
+    scratch.mkdir()
+    paths = [folder / name for name in names]
+    made = make_patches((Pair(old=None, new=str(path)) for path in paths), scratch)
+    packed = [
+        msgspec.structs.replace(patch, name=f"{scratch.name}/{patch.name}")
+        for patch, path in zip(made, paths, strict=True)
+        if not patch.problem and patch.length < path.stat().st_size
+    ]
+    return packed, [f"not packed: {one.problem}" for one in made if one.problem]
+
+
+def _try_out(patch: Path, old: memoryview, digest: str, length: int) -> None:
+    with patch.open("rb") as source:
         delta.apply(
-            lambda offset, size: os.pread(base.fileno(), size, offset),
+            lambda offset, size: old[offset : offset + size],
             source.read,
             lambda _made: None,
-            new_digest=sha256(bytes(new)),
-            new_length=len(new),
+            new_digest=digest,
+            new_length=length,
         )
 
 
@@ -78,9 +90,12 @@ def _main_method(patch: Path) -> str:
     with patch.open("rb") as source:
         for part in delta.inspect(source.read).parts:
             made[part.method] += part.length
-    return made.most_common(1)[0][0] if made else "copy"
+    return made.most_common(1)[0][0] if made else "text"
 
 
-def _mapped(path: Path) -> memoryview:
-    with path.open("rb") as file:
+def _mapped(path: str | None) -> memoryview:
+    """Return a file's bytes, mapped; None is the empty file, which cannot be."""
+    if path is None or not Path(path).stat().st_size:
+        return memoryview(b"")
+    with Path(path).open("rb") as file:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

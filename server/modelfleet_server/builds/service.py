@@ -30,8 +30,6 @@ from modelfleet_server.kit.access import system
 from modelfleet_server.kit.errors import AppError
 from modelfleet_server.kit.ids import new_id
 
-BASES = 3
-"""From so many earlier versions deltas are made; older devices fetch whole files."""
 WORKER = str(system("builds"))
 
 
@@ -102,10 +100,11 @@ def all_done(session: Session, version_id: str) -> bool:
     return bool(builds) and all(build.state is State.DONE for build in builds)
 
 
-def find_bases(session: Session, build: Build) -> list[str]:
-    """Return the files that devices of this profile may have now: their SHA-256.
+def find_base(session: Session, build: Build) -> str | None:
+    """Return the file that most devices of this profile should have now: its SHA-256.
 
-    Those of the `BASES` highest released versions below this one, newest first.
+    That of the highest released version below this one. What they really have is asked
+    when deltas are made; here it weighs candidates against each other.
     """
     version = catalog.get_version(session, build.version_id)
     lower = [
@@ -113,13 +112,12 @@ def find_bases(session: Session, build: Build) -> list[str]:
         for name in catalog.released_versions(session, version.model)
         if Version(name) < Version(version.version)
     ]
-    found: dict[str, None] = {}
-    for name in reversed(lower[-BASES:]):
+    for name in reversed(lower[-1:]):
         _, release = catalog.find_release(session, version.model, name)
         for variant in release.variants:
             if variant.profile == build.profile:
-                found[variant.files[0].digest] = None
-    return list(found)
+                return variant.files[0].digest
+    return None
 
 
 def read_built(build: Build) -> Built | None:

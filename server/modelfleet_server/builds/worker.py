@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 from sqlmodel import Session
 
+from modelfleet_manifests.digests import EMPTY
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_manifests.release import File, Golden, Schema, Variant
@@ -149,7 +150,7 @@ class Worker:
     def _build(self, build: Build) -> None:
         with self._database.read() as session:
             material = catalog.get_material(session, build.version_id)
-            bases = service.find_bases(session, build)
+            base = service.find_base(session, build)
             tensors = catalog.get_version(session, build.version_id).tensors_json
         master = self._blobs.get(material.master)
         job = BuildJob(
@@ -159,7 +160,7 @@ class Worker:
             and str(self._blobs.path_of(material.calibration)),
             profile=find_profile(build.profile, self._profiles),
             override=build.override,
-            bases={base: str(self._blobs.path_of(base)) for base in bases},
+            base=base and str(self._blobs.path_of(base)),
         )
         ask = children.Ask(lambda progress: self._note(build.id, progress), self._stop)
         limits = children.limits_for(master.length)
@@ -170,15 +171,15 @@ class Worker:
                 log.warning("build %s of %s: %s", *_names(build), problem)
             model = self._blobs.put(made / built.model.name)
             golden = self._blobs.put(made / built.golden.name)
-            patches = {
-                patch.base: catalog.Patch(
+            packed = {
+                patch.target: catalog.Patch(
                     self._blobs.put(made / patch.name), patch.method, patch.memory
                 )
-                for patch in built.patches
+                for patch in built.packed
             }
         calibration = material.calibration if built.calibrated else None
         variant = make_variant(build.profile, built, model, golden, calibration or "")
-        self._settle(build, built, variant, patches)
+        self._settle(build, built, variant, packed)
 
     def _note(self, build_id: str, progress: Progress) -> None:
         with self._database.write() as session:
@@ -189,7 +190,7 @@ class Worker:
         build: Build,
         built: Built,
         variant: Variant,
-        patches: Mapping[str, catalog.Patch],
+        packed: Mapping[str, catalog.Patch],
     ) -> None:
         """Write down everything at once: blobs, variant, the build's end, what follows."""
         now = self._clock()
@@ -197,9 +198,8 @@ class Worker:
         with self._database.write() as session:
             for file in files:
                 keep(session, Blob(file.digest, file.length), at_ms=now)
-            for base, patch in patches.items():
-                if base != variant.digest:
-                    catalog.offer_delta(session, variant.digest, base, patch, now_ms=now)
+            for target, patch in packed.items():
+                catalog.offer_delta(session, target, EMPTY, patch, now_ms=now)
             catalog.add_variant(session, build.version_id, variant, at_ms=now)
             service.finish(session, build.id, built, at_ms=now)
             if service.all_done(session, build.version_id):

@@ -9,9 +9,9 @@ import pytest
 from sqlmodel import Session, select
 from tests.server.builds.desk import Desk
 from tests.server.builds.models import CALIBRATION, dense, digits, save, write_set
-from tests.support.fleet import begin
 from tests.support.waiting import eventually
 
+from modelfleet_manifests.digests import EMPTY
 from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_server.audit.tables import AuditEntry
 from modelfleet_server.blobs.service import BlobStore
@@ -33,7 +33,6 @@ from modelfleet_server.catalog.domain import State as VersionState
 from modelfleet_server.catalog.tables import ModelVersion
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.errors import ConflictError
-from modelfleet_server.trust.tables import Proposal
 
 
 @pytest.fixture
@@ -107,31 +106,18 @@ def test_builds_are_worked_off_and_the_version_is_built(
     assert variants["jetson-orin-trt"].calibration == ""
 
 
-def test_the_next_version_gets_deltas_from_what_is_released(
-    database: Database, blobs: BlobStore, desk: Desk, worker: Worker, tmp_path: Path
+def test_every_variant_is_offered_packed(
+    database: Database, blobs: BlobStore, desk: Desk, worker: Worker, finished: list[str]
 ) -> None:
-    fleet = begin(database, tmp_path)
-    fleet.publisher.on_closed.append(catalog.on_closed)
+    version = desk.publish("arm64", "generic", master=digits("1.0.0"))
     worker.start()
-    digests = []
-    for version in ("1.0.0", "1.1.0"):
-        made = desk.publish("arm64", "generic", master=digits(version))
-        eventually(
-            lambda made=made: version_of(database, made).proposal,  # type: ignore[misc]
-            "it is proposed",
-        )
-        with database.write() as session:
-            proposal = session.get(Proposal, version_of(database, made).proposal)
-            assert proposal
-            fleet.approve(session, proposal)
-            digests.append([v.digest for v in catalog.variants_of(session, made)])
+    eventually(lambda: finished == [version], "it is built")
     with database.read() as session:
-        for old, new in zip(*digests, strict=True):
-            offer = catalog.find_delta(session, new, old)
+        for variant in catalog.variants_of(session, version):
+            offer = catalog.find_delta(session, variant.digest, EMPTY)
             assert offer
             assert blobs.get(offer.blob).length == offer.length
-            assert offer.length < 0.6 * blobs.get(new).length
-            assert catalog.find_delta(session, old, new) is None
+            assert offer.length < blobs.get(variant.digest).length
 
 
 def test_a_finished_build_shows_what_it_made(
