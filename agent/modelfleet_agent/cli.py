@@ -121,12 +121,16 @@ def enrol(options: argparse.Namespace) -> int:
     from modelfleet_agent import enrol as enrolling  # noqa: PLC0415 - fast start
     from modelfleet_agent import facts, fsio  # noqa: PLC0415
     from modelfleet_agent.runtime import probe  # noqa: PLC0415
+    from modelfleet_agent.settings.file import read_settings  # noqa: PLC0415
 
     declared = _read_declared(options.declare) if options.declare else {}
     token = sys.stdin.readline().strip() if options.token == "-" else options.token  # noqa: S105
     directory = fsio.private_dir(options.dir.resolve())
     found = facts.detect(directory, probe.run(), declared=declared)
-    me = enrolling.enrol(options.server, token, directory, found, force=options.force)
+    proxy = read_settings(directory).link.proxy_for(options.server)
+    me = enrolling.enrol(
+        options.server, token, directory, found, force=options.force, proxy=proxy
+    )
     if declared:
         fsio.write_atomic(directory / DECLARED, json.dumps(declared).encode())
     else:
@@ -206,9 +210,11 @@ def _print_slot(name: str, slot: Any) -> None:  # noqa: ANN401
 
 def _settings(options: argparse.Namespace) -> Any:  # noqa: ANN401
     from modelfleet_agent.settings import AgentSettings, RuntimeSettings  # noqa: PLC0415
+    from modelfleet_agent.settings.file import read_settings  # noqa: PLC0415
 
     directory = options.dir.resolve()
     declared = directory / DECLARED
+    told = read_settings(directory)
     return AgentSettings(
         dir=directory,
         runtime=RuntimeSettings(
@@ -225,6 +231,9 @@ def _settings(options: argparse.Namespace) -> Any:  # noqa: ANN401
         report_interval_s=options.report_interval_s,
         verify_interval_s=options.verify_interval_s,
         telemetry_interval_s=options.telemetry_interval_s,
+        link=told.link,
+        switch=told.switch,
+        outbox=told.outbox,
     )
 
 

@@ -85,7 +85,7 @@ def enrol(
     facts: Facts,
     *,
     force: bool = False,
-    timeout_s: float = 30,
+    proxy: str = "",
 ) -> Enrolment:
     """Exchange a claim token for an identity; writes keys, root and `enrolment.json`.
 
@@ -98,7 +98,7 @@ def enrol(
         directory: Of the agent; created where it is missing.
         facts: What the device is; the server's page shows them.
         force: Give up an enrolment that is there already.
-        timeout_s: The longest wait for the server.
+        proxy: HTTP proxy to the server, "" where there is none.
 
     Raises:
         UsageError: `E_URL`, `E_CLAIM`, `E_ENROLLED` (without `force`), or what the server
@@ -106,7 +106,7 @@ def enrol(
         RetryableError: `E_UNREACHABLE`, or the server cannot answer now.
         RefusedError: `E_ANSWER`: the answer is not one of a fleet's server.
     """
-    site = Site(server, timeout_s=timeout_s)
+    site = Site(server, proxy=proxy)
     if not claim:
         raise UsageError("E_CLAIM", "the claim token is empty", hint="see `device claim`")
     if _finish(directory) == _fingerprint(claim):

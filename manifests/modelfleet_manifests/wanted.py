@@ -42,6 +42,18 @@ class Reason(StrEnum):
     EXPIRED = "expired"
 
 
+class Hold(StrEnum):
+    """Why a device waits by its own operator's settings; stable, as `Reason` is.
+
+    No words of the resolver: a report gives one as its reason while it wants to install.
+    """
+
+    WINDOW = "waits-for-window"
+    BUDGET = "waits-for-budget"
+    LINK = "waits-for-link"
+    TURN = "waits-for-turn"
+
+
 @dataclass(frozen=True, slots=True)
 class Passed:
     """A step that was passed over, and why."""

@@ -43,6 +43,11 @@ NEXT = {
     "bit-rot": "it repairs itself; watch the medium",
     "no-space": "free some space or lower the disk budget",
     "held": "an operator holds this slot as it is",
+    "waits-for-window": "it begins when the window opens; see agent.toml",
+    "waits-for-budget": "it goes on when there are bytes again; see agent.toml",
+    "waits-for-link": "connect it to a network that agent.toml allows for files",
+    "waits-for-turn": "devices begin one after the other; its turn comes",
+    "full-forbidden": "connect it to an unmetered network, or change `fallback`",
     "removed": "an operator wants nothing here",
 }
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from modelfleet_agent import fsio
 from modelfleet_agent.clock import now_ms
 from modelfleet_agent.enrol import Enrolment, load_enrolment
-from modelfleet_agent.errors import AgentError, RetryableError
+from modelfleet_agent.errors import AgentError, RetryableError, UsageError
 from modelfleet_agent.journal import Pages
 from modelfleet_agent.runtime import probe
+from modelfleet_agent.settings.file import NAME, FileSettings, read_settings
+from modelfleet_agent.settings.link import LinkSettings
 from modelfleet_agent.store import Slots, Store
 from modelfleet_agent.supervisor.status import is_running, read_endpoint
 from modelfleet_agent.update import engine, state
@@ -51,11 +53,18 @@ def examine(directory: Path) -> Iterator[Finding]:
     """
     me = load_enrolment(directory)
     yield Finding("enrolment", ok=True, what=f"{me.device} of the fleet {me.fleet[:12]}")
+    try:
+        settings = read_settings(directory)
+    except UsageError as error:
+        yield _bad("settings", error.what, error.hint)
+        settings = FileSettings()
+    else:
+        yield Finding("settings", ok=True, what=f"{directory / NAME} is sound or absent")
     looks: list[Callable[[], Finding]] = [
         lambda: _agent(directory),
         lambda: _private(directory),
         lambda: _space(directory),
-        lambda: _server(me),
+        lambda: _server(me, settings.link),
         lambda: _broker(me),
         _runtime,
         lambda: _endpoint(directory),
@@ -91,8 +100,9 @@ def _space(directory: Path) -> Finding:
     return Finding("disk", ok=free >= LEAST_FREE, what=what, hint=hint)
 
 
-def _server(me: Enrolment) -> Finding:
-    site = Site(me.server, token=me.token, timeout_s=TIMEOUT_S)
+def _server(me: Enrolment, link: LinkSettings) -> Finding:
+    proxy = link.proxy_for(me.server)
+    site = Site(me.server, token=me.token, timeout_s=TIMEOUT_S, proxy=proxy)
     try:
         with site.exchange("GET", "/tuf/metadata/timestamp.json") as response:
             status, date = response.status, response.headers.get("Date", "")

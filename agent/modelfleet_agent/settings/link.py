@@ -38,6 +38,8 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         mirrors: Base addresses that are asked for files before the server.
         min_rate: Slower than this, bytes per second over `rate_window_s`, is given up.
         rate_window_s: Seconds that a slow transfer is watched for.
+        fallback: When a whole file may follow a delta that is of no use: `never`, `wifi`
+            (over an interface that is not metered), or `always`.
     """
 
     interfaces: Patterns = ("*",)
@@ -53,6 +55,7 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     mirrors: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
     min_rate: Annotated[int, Meta(ge=0, le=1 << 30)] = 256
     rate_window_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
+    fallback: Literal["never", "wifi", "always"] = "always"
 
     @property
     def parsed_windows(self) -> list[Window]:

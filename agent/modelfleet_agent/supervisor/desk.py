@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from modelfleet_agent.errors import RetryableError, UsageError
+from modelfleet_agent.errors import HeldError, RetryableError, UsageError
 from modelfleet_agent.link.inbox import Inbox
 from modelfleet_agent.link.partial import NOTE
 from modelfleet_agent.store import Record, sweep
@@ -114,6 +114,11 @@ class Desk:
             for wanted in self.answers.values()
             for passed in wanted.passed
             if passed.reason is Reason.WAITS_UNTIL
+        ]
+        ends += [
+            engine.failure.until - now
+            for engine in self.engines.values()
+            if isinstance(engine.failure, HeldError) and engine.failure.until
         ]
         waits = [engine.rest_s for engine in self.engines.values() if engine.rest_s]
         soonest = min([LOOK_AGAIN_S, *(end / 1000 for end in ends), *waits])
@@ -267,7 +272,9 @@ class Desk:
         if engine.waits_s(goal) > 0:
             return False
         held = engine.memory.state.quarantined(self.tools.clock())
-        return (goal.step or "", goal.record.digest) not in held
+        if (goal.step or "", goal.record.digest) in held:
+            return False
+        return not engine.is_held(goal)
 
 
 def _goes_on(engine: Engine, releases: Collection[str]) -> bool:

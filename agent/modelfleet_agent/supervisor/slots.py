@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from modelfleet_agent.errors import AgentError
+from modelfleet_agent.errors import AgentError, HeldError
 from modelfleet_agent.store import Record
 from modelfleet_agent.supervisor.status import SlotStatus
 from modelfleet_agent.update.phases import Phase
@@ -191,10 +191,12 @@ def _quarantined(wanted: Wanted) -> Passed | None:
 def _state(view: View, told: _Told) -> str:
     if view.entry.phase is not Phase.IDLE:
         return "updating"
-    if view.failure or view.rotten or told.reason == "quarantined":
+    is_held = isinstance(view.failure, HeldError)
+    is_bad = view.rotten or told.reason == "quarantined" or view.wanted.reason in _FAILED
+    if is_bad or (view.failure and not is_held):
         return "failed"
-    if view.wanted.reason in _FAILED:
-        return "failed"
+    if is_held:
+        return "waiting"
     if view.wanted.action in {Action.INSTALL, Action.REMOVE}:
         return "updating"
     if view.wanted.reason in _WAITING:

@@ -14,9 +14,12 @@ from modelfleet_agent import facts, fsio
 from modelfleet_agent.clock import now_ms
 from modelfleet_agent.enrol import Enrolment, load_enrolment, load_report_key
 from modelfleet_agent.errors import AgentError, RetryableError
-from modelfleet_agent.link.fetch import Fetcher
+from modelfleet_agent.link.fetch import Fetcher, Link
 from modelfleet_agent.link.inbox import Inbox
+from modelfleet_agent.link.mirrors import Mirrors
 from modelfleet_agent.link.mqtt import Session
+from modelfleet_agent.link.permit import Permit
+from modelfleet_agent.link.routes import is_unmetered
 from modelfleet_agent.report.outbox import Outbox
 from modelfleet_agent.runtime import probe
 from modelfleet_agent.runtime.client import RuntimeClient, RuntimeExit
@@ -42,7 +45,9 @@ from modelfleet_agent.supervisor.voice import Voice
 from modelfleet_agent.supervisor.witness import Witness
 from modelfleet_agent.trust.door import TrustDoor
 from modelfleet_agent.update.engine import Engine
+from modelfleet_agent.update.policy import Fallback
 from modelfleet_agent.update.work import Tools
+from modelfleet_agent.web import Site
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +78,11 @@ class Agent:
         session = Session(enrolment, self._events)  # type: ignore[arg-type]  # it only puts
         outbox = Outbox(settings.dir, enrolment, key, boot=secrets.token_hex(16))
         self._voice = Voice(settings, outbox, session, now_ms)
+        self._link = Link(
+            Permit(settings.link, settings.dir, rng=_RANDOM.random),
+            Mirrors(settings.link.mirrors),
+            lambda error: self._notice("", error),
+        )
         self._tools = self._make_tools(enrolment)
         self._desk = self._make_desk(enrolment)
         witness = Witness(self._desk, interval_s=settings.verify_interval_s)
@@ -113,19 +123,25 @@ class Agent:
         settings = self.settings
         store = Store(settings.dir)
         reserve = settings.disk_reserve_mb * MIB
+        link, server = self._link, enrolment.server
+        place = Site(server, proxy=settings.link.proxy_for(server)).place
         return Tools(
             dir=settings.dir,
             store=store,
             slots=Slots(store),
             runtime=RuntimeClient(endpoint_of(settings), on_exit=self._died),
             fetcher=lambda: Fetcher(
-                enrolment.server, enrolment.token, store, reserve=reserve
+                enrolment.server, enrolment.token, store, link=link, reserve=reserve
             ),
             clock=now_ms,
             rng=_RANDOM.random,
             is_stopped=self._is_stopped,
             notice=self._notice,
             reserve=reserve,
+            fallback=Fallback(settings.link.fallback),
+            unmetered=lambda: is_unmetered(*place, metered=settings.link.metered),
+            permit=link.permit,
+            switch=settings.switch,
         )
 
     def _make_desk(self, enrolment: Enrolment) -> Desk:
@@ -202,15 +218,16 @@ def open_door(settings: AgentSettings, enrolment: Enrolment) -> TrustDoor:
     Nothing is installed before metadata was fetched and verified again, and revocations
     with it; a release that was stopped was taken off its slot when that was heard.
     """
+    proxy = settings.link.proxy_for(enrolment.server)
     try:
-        return TrustDoor(settings.dir, enrolment)
+        return TrustDoor(settings.dir, enrolment, proxy=proxy)
     except RetryableError as error:
         log.error("%s", error)  # noqa: TRY400 - it says all
         path = Path(str(error.data.get("path", "")))
         if error.code != "E_RECORD" or not path.is_file():
             raise
         fsio.rename(path, path.with_suffix(".damaged"))
-        return TrustDoor(settings.dir, enrolment)
+        return TrustDoor(settings.dir, enrolment, proxy=proxy)
 
 
 def endpoint_of(settings: AgentSettings) -> RuntimeSettings:

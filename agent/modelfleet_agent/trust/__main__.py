@@ -44,7 +44,7 @@ def refresh(task: Refresh) -> Answer:
     def tell(root: Root) -> int:
         return max(task.now, survey.under_root(root))
 
-    with closing(Site(task.server, token=task.token)) as site:
+    with closing(Site(task.server, token=task.token, proxy=task.proxy)) as site:
         survey = Survey(Client(directory, site, root, tell), folder, before, floors)
         try:
             state = survey.run(task.want)

@@ -31,7 +31,12 @@ class TrustDoor:
     """Verified metadata. `refresh` may run in a thread while others read."""
 
     def __init__(
-        self, directory: Path, enrolment: Enrolment, *, clock: Clock = now_ms
+        self,
+        directory: Path,
+        enrolment: Enrolment,
+        *,
+        clock: Clock = now_ms,
+        proxy: str = "",
     ) -> None:
         """Read the state that the last refresh left; empty where there is none.
 
@@ -39,6 +44,7 @@ class TrustDoor:
             directory: Of the agent.
             enrolment: Fleet, server and token.
             clock: Judges expiry.
+            proxy: HTTP proxy to the server, "" where there is none.
 
         Raises:
             RetryableError: `E_RECORD`: the state is damaged.
@@ -47,6 +53,7 @@ class TrustDoor:
         self._folder = directory / "trust"
         self._enrolment = enrolment
         self._clock = clock
+        self._proxy = proxy
         self._state = believe(directory, enrolment.fleet)
         self._releases: dict[str, Release] = {}
         self._last_recalls = ""
@@ -79,6 +86,7 @@ class TrustDoor:
             fleet=self._enrolment.fleet,
             server=self._enrolment.server,
             token=self._enrolment.token,
+            proxy=self._proxy,
             now=self._clock(),
             want=[Wish(release_path(one.model, one.version), one.id) for one in want],
         )

@@ -18,6 +18,7 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True, tag="refresh", tag_fiel
         fleet: SHA-256 of the first root.
         server: Base URL.
         token: Bearer token.
+        proxy: HTTP proxy to the server, "" where there is none.
         now: Trusted time, Unix ms.
         want: Releases to look up.
     """
@@ -26,6 +27,7 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True, tag="refresh", tag_fiel
     fleet: str
     server: str
     token: str
+    proxy: str = ""
     now: int
     want: list[Wish]
 

@@ -13,10 +13,15 @@ import msgspec
 
 from modelfleet_agent import fsio
 from modelfleet_agent.clock import monotonic_s
-from modelfleet_agent.errors import AgentError, RefusedError, RetryableError
+from modelfleet_agent.errors import (
+    AgentError,
+    HeldError,
+    RefusedError,
+    RetryableError,
+)
 from modelfleet_agent.journal import Pages, read_value
 from modelfleet_agent.store import Record
-from modelfleet_agent.update import fetching, returning, trying
+from modelfleet_agent.update import fetching, holding, returning, trying
 from modelfleet_agent.update.goal import Goal
 from modelfleet_agent.update.phases import OWED, Effect, Event, Phase, step
 from modelfleet_agent.update.policy import RETRY
@@ -97,6 +102,13 @@ class Engine:
     def waits_s(self, goal: Goal) -> float:
         """Return the seconds to wait before `goal` is tried; 0 where it did not fail."""
         return self.rest_s if goal.is_same(self.entry.goal) else 0
+
+    def is_held(self, goal: Goal) -> bool:
+        """Say whether this device's settings hold `goal` back; only in rest."""
+        why = holding.find_hold(self._tools, goal, self.place, self.memory.state)
+        if why is not None:
+            self.failure = why
+        return why is not None
 
     def remember(self, state: SlotState) -> None:
         """Replace what the slot remembers; only in rest. A disk that refuses is told."""
@@ -250,8 +262,11 @@ class Engine:
 
     def _defer(self, error: AgentError) -> None:
         self.failure = error
-        self._failures += 1
-        wait_ms = RETRY.wait_ms(self._failures, self._tools.rng)
+        if isinstance(error, HeldError) and error.until is not None:
+            wait_ms = min(max(error.until - self._tools.clock(), 0), RETRY.most_ms)
+        else:
+            self._failures += 1
+            wait_ms = RETRY.wait_ms(self._failures, self._tools.rng)
         self._waits_until = monotonic_s() + wait_ms / 1000
 
     def _write(self, entry: Entry) -> None:

@@ -7,6 +7,7 @@ from modelfleet_agent.errors import RefusedError, RetryableError
 from modelfleet_agent.runtime import selftest
 from modelfleet_agent.runtime.memory import needed_bytes
 from modelfleet_agent.runtime.messages import Statistics
+from modelfleet_agent.update.holding import check_switch
 from modelfleet_agent.update.ways import resident
 from modelfleet_agent.update.work import Work
 
@@ -17,9 +18,11 @@ def test(work: Work) -> None:
     """Run the release on its golden inputs in a limited child.
 
     Raises:
+        HeldError: Outside the maintenance window.
         RefusedError: It crashes, is too slow or too large, or answers wrongly.
         RetryableError: `E_CANCELLED`, or a file is not there any more.
     """
+    check_switch(work.tools, work.goal, work.place.serving, work.memory.state)
     work.tools.store.put(work.record)  # all its files are here: it counts as present
     result = selftest.run(
         work.tools.store.place(work.record),

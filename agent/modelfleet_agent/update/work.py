@@ -10,8 +10,10 @@ import msgspec
 from modelfleet_agent.clock import Clock
 from modelfleet_agent.errors import AgentError, RetryableError
 from modelfleet_agent.link.fetch import Fetcher
+from modelfleet_agent.link.permit import Permit
 from modelfleet_agent.runtime.client import RuntimeClient
 from modelfleet_agent.runtime.memory import available_bytes
+from modelfleet_agent.settings.link import LinkSettings, SwitchSettings
 from modelfleet_agent.store import FileEntry, Record, Slots, Store
 from modelfleet_agent.update.goal import Goal
 from modelfleet_agent.update.phases import Phase
@@ -104,6 +106,8 @@ class Tools:
         memory: Says how many bytes of memory may still be taken.
         fallback: Whether a whole file may follow a delta that is of no use.
         unmetered: Says whether the way to the server costs nothing by the byte.
+        permit: When files may be downloaded.
+        switch: When a new release may be put into service.
     """
 
     dir: Path
@@ -119,6 +123,8 @@ class Tools:
     memory: Callable[[], int] = available_bytes
     fallback: Fallback = Fallback.ALWAYS
     unmetered: Callable[[], bool] = lambda: False
+    permit: Permit = field(default_factory=lambda: Permit(LinkSettings(), Path()))
+    switch: SwitchSettings = field(default_factory=SwitchSettings)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from modelfleet_manifests.topics import PREFIX
-from modelfleet_manifests.wanted import Reason
+from modelfleet_manifests.wanted import Hold, Reason
 from modelfleet_server.compliance.domain import ORDER, Compliance
 from modelfleet_server.devices.domain import DeviceState
 from modelfleet_server.devices.tables import (
@@ -30,7 +30,7 @@ STALE_MS = 15 * 60_000
 
 WAITS = (
     "waits-until", "paused", "not-admitted", "waits-for-group", "waits-for-metadata",
-    "no-assignment", "held", "expired",
+    "no-assignment", "held", "expired", *Hold,
 )  # fmt: skip
 FAILS = ("quarantined", "not-allowed", "agent-too-old")
 BIT_ROT = "bit-rot"
@@ -137,7 +137,7 @@ def _rank(session: Session, now_ms: int, slot: ColumnElement[str]) -> ColumnElem
         (
             or_(
                 col(SlotState.reason).in_(FAILS),
-                col(SlotState.reason).not_in([reason.value for reason in Reason]),
+                col(SlotState.reason).not_in([one.value for one in (*Reason, *Hold)]),
             ),
             Compliance.FAILED,
         ),

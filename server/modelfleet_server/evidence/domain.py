@@ -16,6 +16,10 @@ REASONS = {
     "recalled": "The model was recalled.",
     "recalled-waits": "Its model was revoked; it waits for another one.",
     "agent-too-old": "The agent is too old: {detail}.",
+    "waits-for-window": "Its own settings hold it back: {detail}.",
+    "waits-for-budget": "Its own settings hold it back: {detail}.",
+    "waits-for-link": "Its own settings hold it back: {detail}.",
+    "waits-for-turn": "Its own settings hold it back: {detail}.",
     "expired": "Its documents have expired.",
 }
 

@@ -11,7 +11,7 @@ from modelfleet_manifests.document import NotUnderstood
 from modelfleet_manifests.profiles import read_facts
 from modelfleet_manifests.resolve import resolve
 from modelfleet_manifests.topics import deployment_topic, device_topic
-from modelfleet_manifests.wanted import Documents, Local, Wanted
+from modelfleet_manifests.wanted import Action, Documents, Hold, Local, Wanted
 from modelfleet_server.devices.enrolment import find_device
 from modelfleet_server.devices.tables import SlotState
 from modelfleet_server.trust import director as documents
@@ -91,7 +91,8 @@ def _local(row: SlotState) -> Local:
 
 
 def _agree(wanted: Wanted, said: SlotState | None) -> bool:
-    return said is not None and (said.action, said.reason) == (
-        wanted.action.value,
-        wanted.reason.value,
-    )
+    if said is None or said.action != wanted.action.value:
+        return False
+    # its own operator's settings hold back what both want
+    waits = wanted.action is Action.INSTALL and said.reason in set(Hold)
+    return waits or said.reason == wanted.reason.value

@@ -16,6 +16,7 @@ from tests.support.lines import (
 from tests.support.server import ServerUnderTest
 
 from modelfleet_manifests.release import ReleaseRef
+from modelfleet_manifests.wanted import Hold
 from modelfleet_server.compliance.store import STALE_MS
 from modelfleet_server.kit.access import Role
 from modelfleet_server.kit.clock import now_ms
@@ -114,6 +115,22 @@ def test_what_a_device_could_not_do_is_no_update(
     said = device.describe("digits", action="install", reason=reason, detail="81 MB short")
     device.report(digits=said)
     assert line.verdict()["state"] == state
+
+
+@pytest.mark.parametrize("reason", list(Hold))
+def test_a_device_that_its_own_settings_hold_back_waits_and_says_why(
+    line: Line, reason: str
+) -> None:
+    operate(line.server, "deployments", **target("1.1.0"))
+    device = line.devices[0]
+    device.hear()
+    said = device.describe("digits", action="install", reason=reason, detail="until 02:00")
+    device.report(digits=said)
+    verdict = line.verdict()
+    assert verdict["state"] == "waiting"
+    assert verdict["reason"] == "Its own settings hold it back: until 02:00."
+    (slot,) = line.viewer.get("/api/v1/devices/cam-0/why").json()["slots"]
+    assert (slot["device_reason"], slot["agree"]) == (reason, True)
 
 
 def test_an_altered_file_is_drift_until_it_is_repaired(line: Line) -> None:
