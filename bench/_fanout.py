@@ -60,7 +60,7 @@ def measure_recall(devices: int) -> Recalled:
     with tempfile.TemporaryDirectory() as folder:
         server = ServerUnderTest.start(
             Path(folder) / "home",
-            duties=frozenset({Duty.API, Duty.BRIDGE}),
+            duties=frozenset({Duty.API, Duty.BRIDGE, Duty.SIGNER}),
             broker=broker,
         )
         try:

@@ -29,16 +29,24 @@ def encode_pae(media_type: str, payload: bytes) -> bytes:
 def seal(kind: str, payload: bytes, keys: Sequence[PrivateKey]) -> bytes:
     """Return the envelope of `payload`, signed by each of `keys` (1 to 4)."""
     message = encode_pae(payload_type(kind), payload)
+    return wrap(kind, payload, [(key.public.key_id, key.sign(message)) for key in keys])
+
+
+def wrap(kind: str, payload: bytes, signatures: Sequence[tuple[str, bytes]]) -> bytes:
+    """Return the envelope of `payload` with signatures that were made elsewhere.
+
+    Args:
+        kind: The document's type, for example `assignment`.
+        payload: What was signed, as `encode_pae` says.
+        signatures: 1 to 4 pairs of key id and signature.
+    """
     return canonical(
         {
             "payload": base64.b64encode(payload).decode(),
             "payloadType": payload_type(kind),
             "signatures": [
-                {
-                    "keyid": key.public.key_id,
-                    "sig": base64.b64encode(key.sign(message)).decode(),
-                }
-                for key in keys
+                {"keyid": key_id, "sig": base64.b64encode(signature).decode()}
+                for key_id, signature in signatures
             ],
         }
     )

@@ -36,7 +36,8 @@ class Settings:
         broker: `auto`, `embedded`, `mosquitto`, or the URL of an outside broker, `mqtt://`.
         broker_port: MQTT port of a broker that the server starts; 0 picks a free one.
         public_url: How devices reach this server, if not by `http://host:port`.
-        workers: How many build processes may run at once.
+        workers: How many jobs a worker process runs at once; the same in all of them.
+        keep_jobs_days: How long jobs that ended are kept.
     """
 
     home: Path
@@ -48,6 +49,7 @@ class Settings:
     broker_port: int = 0
     public_url: str = ""
     workers: int = 1
+    keep_jobs_days: int = 30
 
     def __post_init__(self) -> None:
         """Check the values together.
@@ -58,8 +60,9 @@ class Settings:
         for name in ("port", "broker_port"):
             if not 0 <= getattr(self, name) <= MAX_PORT:
                 raise SettingsError(f"{name} is not between 0 and {MAX_PORT}", setting=name)
-        if self.workers < 1:
-            raise SettingsError("workers is less than 1", setting="workers")
+        for name in ("workers", "keep_jobs_days"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} is less than 1", setting=name)
 
     @property
     def database_url(self) -> str:
@@ -85,6 +88,11 @@ class Settings:
     def online_key(self) -> Path:
         """The keys that sign what must be signed unattended, 0600."""
         return self.keys / "online.key"
+
+    @property
+    def signer_socket(self) -> Path:
+        """Where the process that holds them is asked, 0600."""
+        return self.home / "signer.sock"
 
     @property
     def broker_dir(self) -> Path:

@@ -28,14 +28,14 @@ from modelfleet_server.kit.clock import now_ms
 from modelfleet_server.trust.approver import open_approver
 from modelfleet_server.trust.director import Director
 from modelfleet_server.trust.domain import Kind
-from modelfleet_server.trust.online import OnlineSigner, read_online
 from modelfleet_server.trust.proposals import Publisher
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerUnderTest]:
     server = ServerUnderTest.start(
-        tmp_path_factory.mktemp("home"), duties=frozenset({Duty.API, Duty.BRIDGE})
+        tmp_path_factory.mktemp("home"),
+        duties=frozenset({Duty.API, Duty.BRIDGE, Duty.SIGNER}),
     )
     yield server
     server.stop()
@@ -44,12 +44,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerUnderTest
 @pytest.fixture(scope="module")
 def fleet(server: ServerUnderTest) -> FleetUnderTest:
     home = server.server.settings.home
-    fleet, keys = read_online(server.server.settings.online_key)
+    director = server.parts.get(Director)
     return FleetUnderTest(
-        fleet=fleet,
+        fleet=director.fleet,
         approver=open_approver(home / "approver.key", PASSPHRASE),
-        director=Director(keys.director, fleet),
-        publisher=Publisher(OnlineSigner(keys)),
+        director=director,
+        publisher=Publisher(director.signer),
         approver_path=home / "approver.key",
     )
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.support.server import ServerUnderTest, begin_fleet
+from tests.support.server import API, ServerUnderTest, begin_fleet
 
 from modelfleet_server.app import Duty, Server
 from modelfleet_server.app.wiring import Job
@@ -21,7 +21,6 @@ from modelfleet_server.kit.errors import ConflictError, InvalidError, Unavailabl
 from modelfleet_server.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
-API = frozenset({Duty.API})
 SERVE = """
 import sys
 from pathlib import Path

@@ -28,12 +28,15 @@ from modelfleet_server.trust.approving import InForce, ProposalCopy
 from modelfleet_server.trust.ceremony import init_solo
 from modelfleet_server.trust.director import Director
 from modelfleet_server.trust.domain import Kind
-from modelfleet_server.trust.online import OnlineSigner, read_online
+from modelfleet_server.trust.online import read_rings
 from modelfleet_server.trust.proposals import Publisher
+from modelfleet_server.trust.signer.desk import Desk
+from modelfleet_server.trust.signer.memory import Memory
 from modelfleet_server.trust.tables import Proposal
 
 NOW = 1_790_000_000_000
 PASSPHRASE = "correct horse battery"
+ERA_MS = 20 * 365 * 86_400_000
 CHEAP = Cost(passes=1, memory=8192)
 ACTOR = "user:ada"
 
@@ -128,14 +131,19 @@ def begin(
             now_ms=now_ms,
             cost=CHEAP,
         )
-    fleet, keys = read_online(online_path)
+    signer = make_signer(online_path)
     return FleetUnderTest(
-        fleet=fleet,
+        fleet=signer.greet().fleet,
         approver=open_approver(approver_path, PASSPHRASE),
-        director=Director(keys.director, fleet),
-        publisher=Publisher(OnlineSigner(keys)),
+        director=Director(signer),
+        publisher=Publisher(signer),
         approver_path=approver_path,
     )
+
+
+def make_signer(online_path: Path) -> Desk:
+    """Return the rules of the signer's process in this one, at whatever time tests say."""
+    return Desk(lambda: read_rings(online_path), Memory(), lambda: NOW, slack_ms=ERA_MS)
 
 
 def fetcher(session: Session) -> approving.Fetch:

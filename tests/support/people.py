@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
-from tests.support.fleet import ACTOR, NOW, FleetUnderTest, id_of
+from tests.support.fleet import ACTOR, NOW, FleetUnderTest, id_of, make_signer
 
 from modelfleet_agent.trust.__main__ import perform
 from modelfleet_agent.trust.memory import believe
@@ -25,7 +25,6 @@ from modelfleet_server.trust.approver import ApproverKeys
 from modelfleet_server.trust.director import Director
 from modelfleet_server.trust.domain import State
 from modelfleet_server.trust.keyplan import KeyPlan
-from modelfleet_server.trust.online import OnlineSigner, read_rings
 from modelfleet_server.trust.proposals import Publisher
 from modelfleet_server.trust.publishing import keep_fresh
 from modelfleet_server.trust.repository import KeySet
@@ -73,10 +72,8 @@ class Office:
 
     def restart(self) -> None:
         """Start the server again: it reads the key files that are there."""
-        newest, *older = rings = read_rings(self.online_path)
-        others = [one.keys.director for one in older]
-        self.fleet.director = Director(newest.keys.director, newest.fleet, others=others)
-        self.fleet.publisher = Publisher(OnlineSigner(*[one.keys for one in rings]))
+        signer = make_signer(self.online_path)
+        self.fleet.director, self.fleet.publisher = Director(signer), Publisher(signer)
 
     def propose(self, plan: KeyPlan) -> str:
         with self.database.write() as session:

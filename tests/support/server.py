@@ -42,6 +42,9 @@ CHEAP = Cost(passes=1, memory=8 * 1024 * 1024)
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Given to clients, which otherwise read the machine's certificates, 25 ms each."""
 
+API = frozenset({Duty.API, Duty.SIGNER})
+"""What answers HTTP, and can sign."""
+
 PASSWORD_HASH = "$argon2id$no-password-opens-this"
 
 
@@ -158,7 +161,7 @@ def actor() -> Actor:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerUnderTest]:
-    started = ServerUnderTest.start(tmp_path / "fleet", duties=frozenset({Duty.API}))
+    started = ServerUnderTest.start(tmp_path / "fleet", duties=API)
     yield started
     started.stop()
 

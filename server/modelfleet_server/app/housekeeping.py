@@ -6,9 +6,8 @@ import threading
 from modelfleet_server.kit.clock import Clock, now_ms
 from modelfleet_server.kit.db import Database
 from modelfleet_server.telemetry import service as telemetry
-from modelfleet_server.trust import director as documents
+from modelfleet_server.trust import renewing
 from modelfleet_server.trust.director import Director
-from modelfleet_server.trust.online import OnlineSigner
 from modelfleet_server.trust.publishing import keep_fresh
 
 log = logging.getLogger(__name__)
@@ -21,8 +20,8 @@ class Housekeeping:
 
     Args:
         database: The server's.
-        director: Renews its documents at half their life.
-        signer: Signs snapshot and timestamp anew every day.
+        director: Renews its documents at half their life; its signer signs snapshot and
+            timestamp anew every day.
         clock: Unix milliseconds.
     """
 
@@ -30,11 +29,9 @@ class Housekeeping:
         self,
         database: Database,
         director: Director,
-        signer: OnlineSigner,
         clock: Clock = now_ms,
     ) -> None:
-        self._database, self._director, self._signer = database, director, signer
-        self._clock = clock
+        self._database, self._director, self._clock = database, director, clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
@@ -60,8 +57,8 @@ class Housekeeping:
         """Do what is due, each in a transaction of its own."""
         now = self._clock()
         with self._database.write() as session:
-            keep_fresh(session, self._signer, now)
+            keep_fresh(session, self._director.signer, now)
         with self._database.write() as session:
-            documents.renew(session, self._director, now)
+            renewing.renew(session, self._director, now)
         with self._database.write() as session:
             telemetry.sweep(session, now=now)

@@ -1,6 +1,7 @@
 """The process: everything started in order and stopped in reverse.
 
-Order: home and its lock, address, database, broker, bridge, background services, HTTP.
+Order: home and its lock, address, signer, database, broker, bridge, background services,
+HTTP.
 The address is bound early (a taken port fails before anything changes) and answers last.
 """
 
@@ -28,6 +29,8 @@ from modelfleet_server.kit.endpoints import Endpoints
 from modelfleet_server.kit.errors import ConflictError, UnavailableError
 from modelfleet_server.kit.parts import Parts
 from modelfleet_server.settings import Settings
+from modelfleet_server.trust.signer.child import SignerChild
+from modelfleet_server.trust.signer.remote import RemoteSigner
 
 log = logging.getLogger(__name__)
 
@@ -105,12 +108,17 @@ class Server:
         stack.enter_context(_locked(settings.home, self.duties))
         listener = bind(settings.host, settings.port if Duty.API in self.duties else 0)
         stack.callback(listener.close)
+        signer = self._start_signer(stack)
         self._parts = parts = make_parts(settings)
         stack.callback(parts.get(Database).close)
+        stack.callback(parts.get(RemoteSigner).close)
         migrations.upgrade(parts.get(Database))
         mqtt = self._start_broker(stack)
         url = settings.public_url or f"http://{settings.host}:{listener.getsockname()[1]}"
         parts.put(Endpoints(url.rstrip("/"), mqtt.host, mqtt.port))
+        if signer is not None:
+            signer.wait_ready()
+            parts.put(signer)
         if Duty.BRIDGE in self.duties:
             self._start_bridge(stack, mqtt)
         for job in SERVICES:
@@ -123,6 +131,15 @@ class Server:
             stack.callback(http.stop)
             http.start()
         stack.enter_context(_address_file(settings.address_file, self.endpoints))
+
+    def _start_signer(self, stack: ExitStack) -> SignerChild | None:
+        """Let the signer start while the rest does; it is asked when all is there."""
+        if Duty.SIGNER not in self.duties:
+            return None
+        signer = SignerChild(self.settings.online_key, self.settings.signer_socket)
+        stack.callback(signer.stop)
+        signer.start()
+        return signer
 
     def _start_broker(self, stack: ExitStack) -> Address:
         if Duty.BRIDGE not in self.duties:

@@ -37,7 +37,7 @@ from modelfleet_server.app.housekeeping import Housekeeping
 from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.bridge.message import Handler
 from modelfleet_server.builds.profiles import load_profiles
-from modelfleet_server.builds.worker import Stores, Worker
+from modelfleet_server.builds.worker import Builder, Stores
 from modelfleet_server.builds.workshop import make_workshop
 from modelfleet_server.catalog import service as catalog
 from modelfleet_server.console.pages import static
@@ -46,6 +46,8 @@ from modelfleet_server.devices.access import recognise_device
 from modelfleet_server.devices.twins import TwinKeeper
 from modelfleet_server.identity.domain import Throttle
 from modelfleet_server.identity.service import authenticate
+from modelfleet_server.jobs.engine import DAY_MS, Engine, Place
+from modelfleet_server.jobs.kinds import Kinds
 from modelfleet_server.kit.access import Authenticators
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.parts import Parts
@@ -53,8 +55,8 @@ from modelfleet_server.rollouts.engine import RolloutEngine
 from modelfleet_server.settings import Settings
 from modelfleet_server.telemetry.service import TelemetryTaker
 from modelfleet_server.trust.director import Director
-from modelfleet_server.trust.online import OnlineSigner, read_rings
 from modelfleet_server.trust.proposals import Publisher
+from modelfleet_server.trust.signer.remote import RemoteSigner
 
 
 class Service(Protocol):
@@ -74,6 +76,7 @@ class Duty(StrEnum):
     BRIDGE = "bridge"
     WORKER = "worker"
     ROLLOUTS = "rollouts"
+    SIGNER = "signer"
 
 
 class Job(NamedTuple):
@@ -117,11 +120,19 @@ HANDLERS: tuple[tuple[str, Callable[[Parts], Handler]], ...] = (
 """Topic filter, and what makes its handler."""
 
 
-def _make_worker(parts: Parts) -> Worker:
+def _make_jobs(parts: Parts) -> Engine:
     settings = parts.get(Settings)
+    place = Place.of(parts.get(Database), settings.home)
+    keep_ms = settings.keep_jobs_days * DAY_MS
+    return Engine(place, parts.get(Kinds), workers=settings.workers, keep_ms=keep_ms)
+
+
+def _make_kinds(parts: Parts, settings: Settings) -> Kinds:
+    """Return what jobs there are, in every process: any may cancel one."""
     stores = Stores(parts.get(Database), parts.get(BlobStore), settings.scratch / "builds")
-    own = load_profiles(settings.home / "profiles")
-    return Worker(stores, children=settings.workers, profiles=own)
+    kinds = Kinds()
+    kinds.register(Builder(stores, profiles=load_profiles(settings.home / "profiles")).kind)
+    return kinds
 
 
 def _make_engine(parts: Parts) -> RolloutEngine:
@@ -129,13 +140,11 @@ def _make_engine(parts: Parts) -> RolloutEngine:
 
 
 def _make_housekeeping(parts: Parts) -> Housekeeping:
-    return Housekeeping(
-        parts.get(Database), parts.get(Director), parts.get(Publisher).signer
-    )
+    return Housekeeping(parts.get(Database), parts.get(Director))
 
 
 SERVICES: tuple[Job, ...] = (
-    Job(Duty.WORKER, _make_worker),
+    Job(Duty.WORKER, _make_jobs),
     Job(Duty.ROLLOUTS, _make_engine),
     Job(Duty.ROLLOUTS, _make_housekeeping),
 )
@@ -143,25 +152,21 @@ SERVICES: tuple[Job, ...] = (
 
 
 def make_parts(settings: Settings) -> Parts:
-    """Make what needs neither broker nor network.
-
-    Raises:
-        NotFoundError: No fleet was begun in this home.
-    """
+    """Make what needs neither broker nor network."""
     parts = Parts()
     parts.put(settings)
     parts.put(Database(settings.database_url))
     blobs = BlobStore(settings.blobs_url, settings.scratch)
     parts.put(blobs)
     parts.put(make_workshop(blobs, load_profiles(settings.home / "profiles")))
+    parts.put(_make_kinds(parts, settings))
     parts.put(Throttle())
     parts.put(Authenticators([authenticate, recognise_device]))
     parts.put(TwinKeeper())
     parts.put(TelemetryTaker())
     parts.put(Shots())
-    newest, *older = read_rings(settings.online_key)
-    others = [one.keys.director for one in older]
-    parts.put(Director(newest.keys.director, newest.fleet, others=others))
-    rings = [one.keys for one in (newest, *older)]
-    parts.put(Publisher(OnlineSigner(*rings), [catalog.on_closed]))
+    signer = RemoteSigner(settings.signer_socket)
+    parts.put(signer)
+    parts.put(Director(signer))
+    parts.put(Publisher(signer, [catalog.on_closed]))
     return parts

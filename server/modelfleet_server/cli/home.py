@@ -9,8 +9,8 @@ import typer
 
 from modelfleet_server.cli.run import Run, command
 from modelfleet_server.cli.secrets import find_passphrase, read_secret_file
-from modelfleet_server.kit.errors import InvalidError
-from modelfleet_server.settings import load_settings
+from modelfleet_server.kit.errors import InvalidError, NotFoundError
+from modelfleet_server.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from modelfleet_server.app.wiring import Duty
@@ -102,7 +102,9 @@ def serve(
     ] = None,
     role: Annotated[
         list[str] | None,
-        typer.Option(help="Do only this: api, bridge, worker, rollouts; repeat it."),
+        typer.Option(
+            help="Do only this: api, bridge, worker, rollouts, signer; repeat it."
+        ),
     ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
 ) -> None:
@@ -117,10 +119,9 @@ def serve(
     }
     settings = load_settings(home, environ=os.environ, arguments=arguments)
     from modelfleet_server.app.server import Server
-    from modelfleet_server.trust.online import read_online
 
     duties = _duties(role or [])
-    read_online(settings.online_key)  # before anything is written
+    _check_begun(settings)
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
@@ -129,6 +130,16 @@ def serve(
         logging.getLogger(noisy).setLevel(logging.WARNING)
     run.screen.note(f"starting in {settings.home}; {settings.address_file} tells where")
     Server(settings, duties).run()
+
+
+def _check_begun(settings: Settings) -> None:
+    """Look before anything is written; only the signer opens the file."""
+    if not settings.online_key.exists():
+        raise NotFoundError(
+            f"no fleet was begun in {settings.home}",
+            "Begin one: modelfleet init --solo.",
+            home=str(settings.home),
+        )
 
 
 def _duties(words: list[str]) -> "frozenset[Duty]":

@@ -1,6 +1,7 @@
 """Which group governs which slot of a device, as the signed assignment says it."""
 
 import json
+from collections.abc import Sequence
 
 from sqlmodel import Session, col, select
 
@@ -13,6 +14,7 @@ from modelfleet_server.devices.tables import Device, Group, GroupSlot, Member
 from modelfleet_server.kit.ids import new_id
 from modelfleet_server.trust import director as documents
 from modelfleet_server.trust.director import Director, Issued
+from modelfleet_server.trust.drafting import Draft
 
 
 def governors_of(session: Session, device_id: str) -> dict[str, Claimant]:
@@ -33,20 +35,24 @@ def governors_of(session: Session, device_id: str) -> dict[str, Claimant]:
 
 
 def assign(
-    session: Session, director: Director, device: Device, *, now_ms: int
-) -> Issued | None:
-    """Sign a device's assignment anew where it would say something else.
+    session: Session, director: Director, devices: Sequence[Device], *, now_ms: int
+) -> None:
+    """Sign the assignments anew that would say something else; all at once.
 
-    Returns:
-        The document in force; None for a device that left the fleet.
+    A device that left the fleet gets none.
     """
+    drafts = [one for device in devices if (one := _draft(session, device)) is not None]
+    documents.publish(session, director, drafts, now_ms=now_ms)
+
+
+def _draft(session: Session, device: Device) -> Draft | None:
     if device.state is not DeviceState.ENROLLED:
         return None
     topic = device_topic(device.id, "assignment")
     held = documents.current(session, topic)
     slots = _slots(session, device)
     if held is not None and _says_the_same(held, device, slots):
-        return held
+        return None
     device.nonce = new_id()
     session.add(device)
 
@@ -60,15 +66,7 @@ def assign(
             nonce=device.nonce,
         )
 
-    return documents.publish(
-        session,
-        director,
-        topic,
-        build,
-        now_ms=now_ms,
-        device=device.id,
-        enrolment=device.enrolment,
-    )
+    return Draft(topic, build, device=device.id, enrolment=device.enrolment)
 
 
 def _slots(session: Session, device: Device) -> dict[str, Governor]:

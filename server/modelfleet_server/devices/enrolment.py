@@ -136,7 +136,7 @@ def enrol(session: Session, director: Director, wish: Proof, *, now_ms: int) -> 
     session.flush()
     set_labels(session, device, json.loads(claim.labels_json))
     regroup(session, director, device, now_ms=now_ms)
-    assign(session, director, device, now_ms=now_ms)
+    assign(session, director, [device], now_ms=now_ms)
     audit.record(
         session,
         str(Actor(device.id, None, Kind.DEVICE)),
@@ -218,7 +218,7 @@ def relabel(
     before = labels_of(device)
     set_labels(session, device, labels)
     regroup(session, director, device, now_ms=now_ms)
-    assign(session, director, device, now_ms=now_ms)
+    assign(session, director, [device], now_ms=now_ms)
     audit.record(
         session,
         str(actor),

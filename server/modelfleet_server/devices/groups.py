@@ -28,6 +28,7 @@ from modelfleet_server.kit.errors import ConflictError, InvalidError, NotFoundEr
 from modelfleet_server.kit.ids import new_id
 from modelfleet_server.trust import director as documents
 from modelfleet_server.trust.director import Director
+from modelfleet_server.trust.drafting import Draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,7 @@ def delete_group(
     session.exec(delete(GroupSlot).where(col(GroupSlot.group_id) == group.id))
     session.exec(delete(Departure).where(col(Departure.group_id) == group.id))
     session.exec(delete(Member).where(col(Member.group_id) == group.id))
-    for device in members:
-        assign(session, director, device, now_ms=now_ms)
+    assign(session, director, members, now_ms=now_ms)
     documents.clear(session, deployment_topic(group.id))
     session.delete(group)
     audit.record(session, str(actor), "group.deleted", name, {"id": group.id}, at_ms=now_ms)
@@ -176,8 +176,7 @@ def govern(
     if session.get(GroupSlot, (group.id, slot)) is None:
         session.add(GroupSlot(group_id=group.id, slot=slot))
         session.flush()
-    for device in members_of(session, group.id):
-        assign(session, director, device, now_ms=now_ms)
+    assign(session, director, members_of(session, group.id), now_ms=now_ms)
 
 
 def regroup(session: Session, director: Director, device: Device, *, now_ms: int) -> None:
@@ -245,16 +244,13 @@ def _note_departure(
     session.flush()
     body = held.document
     if isinstance(body, Deployment):
-        documents.publish(
-            session,
-            director,
+        left = departures_of(session, group.id)
+        draft = Draft(
             topic,
-            lambda header: msgspec.structs.replace(
-                body, header=header, left=departures_of(session, group.id)
-            ),
-            now_ms=now_ms,
+            lambda header: msgspec.structs.replace(body, header=header, left=left),
             group=group.id,
         )
+        documents.publish(session, director, [draft], now_ms=now_ms)
 
 
 def _matching(session: Session, selector: str) -> list[str]:

@@ -13,6 +13,7 @@ from modelfleet_server.devices.tables import Group
 from modelfleet_server.kit.errors import InvalidError
 from modelfleet_server.trust import director as documents
 from modelfleet_server.trust.director import Director, Issued
+from modelfleet_server.trust.drafting import Draft
 
 Change = Callable[[list[Step]], list[Step]]
 
@@ -63,14 +64,8 @@ def edit(
     def build(header: Header) -> Deployment:
         return Deployment(header=header, slots=slots, left=departures_of(session, group.id))
 
-    issued = documents.publish(
-        session,
-        director,
-        deployment_topic(group.id),
-        build,
-        now_ms=now_ms,
-        group=group.id,
-    )
+    draft = Draft(deployment_topic(group.id), build, group=group.id)
+    [issued] = documents.publish(session, director, [draft], now_ms=now_ms)
     if first:
         govern(session, director, group, slot, now_ms=now_ms)
     return issued

@@ -2,13 +2,16 @@
 
 | module       | gives                                                                |
 |--------------|----------------------------------------------------------------------|
-| `director`   | signs assignments and deployments, once each; renews them            |
+| `director`   | has assignments and deployments signed, once each                    |
+| `drafting`, `renewing` | composes them; has them signed anew                        |
 | `ledger`     | what it signed: in force, and all before                             |
 | `ceremony`   | begins a fleet                                                       |
 | `gathering`  | a ceremony of several people, from hand to hand                      |
 | `keyplan`    | who signs what from now on; pure                                     |
 | `rekeying`   | proposes other keys, and the end of a recall                         |
-| `online`     | the keys beside the server: snapshot, timestamp, director            |
+| `online`     | the files of online keys: snapshot, timestamp, director, time        |
+| `signer`     | the process that holds them, its rules, and how it is asked           |
+| `lessons`    | shows the signer what people signed                                   |
 | `approver`   | the approvers' encrypted key file; never read by the server          |
 | `repository` | composes the next metadata of the roles; pure                        |
 | `approving`, `changes` | the approver's side: a proposal in words, its signatures   |

@@ -21,9 +21,11 @@ from modelfleet_server.trust.approver import (
     check_passphrase,
     write_approver,
 )
-from modelfleet_server.trust.online import Online, OnlineKeys, OnlineSigner, write_online
+from modelfleet_server.trust.online import Online, OnlineKeys, write_online
 from modelfleet_server.trust.publishing import publish_roles
 from modelfleet_server.trust.repository import KeySet
+from modelfleet_server.trust.signer.desk import Desk
+from modelfleet_server.trust.signer.memory import Memory
 
 WORDS = (
     "Solo: every role has one key and needs one signature.",
@@ -85,7 +87,8 @@ def init_solo(
     offline, online = ApproverKeys.generate(), OnlineKeys.generate()
     files = _make_files(offline, online, now_ms)
     fleet = sha256(files["root"])
-    publish_roles(session, OnlineSigner(online), files, {}, now_ms=now_ms)
+    signer = first_signer(Online(fleet, online), now_ms)
+    publish_roles(session, signer, files, {}, now_ms=now_ms)
     audit.record(
         session, str(system("init")), "fleet.begun", fleet, {"solo": True}, at_ms=now_ms
     )
@@ -97,6 +100,11 @@ def init_solo(
         raise
     names = {"approver": approver_path, "online": online_path}
     return Summary(fleet, tuple(line.format(**names) for line in WORDS))
+
+
+def first_signer(online: Online, now_ms: int) -> Desk:
+    """Return the signer of a ceremony; the server's own learns the rest from its files."""
+    return Desk(lambda: [online], Memory(), lambda: now_ms)
 
 
 def fleet_id(session: Session) -> str | None:

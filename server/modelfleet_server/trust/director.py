@@ -4,84 +4,91 @@ It chooses only among what the approvers signed. A document is signed when its c
 changes or its life is half over, never to send it again: `resend` sends the stored bytes.
 """
 
-import logging
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import msgspec
-from msgspec import UNSET
 from sqlmodel import Session
 
 from modelfleet_manifests.assignment import Assignment
 from modelfleet_manifests.deployment import Deployment
 from modelfleet_manifests.digests import sha256
-from modelfleet_manifests.document import cap_of, read, write
-from modelfleet_manifests.envelope import peek, seal, unseal
-from modelfleet_manifests.errors import AddressError, LimitError, ManifestError
-from modelfleet_manifests.header import VERSION, Header, Order, check_address
-from modelfleet_manifests.keys import PrivateKey, PublicKey
-from modelfleet_manifests.topics import parse_topic
+from modelfleet_manifests.document import cap_of
+from modelfleet_manifests.envelope import peek, wrap
+from modelfleet_manifests.errors import LimitError
+from modelfleet_manifests.header import Order
+from modelfleet_manifests.keys import PublicKey
 from modelfleet_server.bridge import outbox
 from modelfleet_server.trust import ledger, store
-
-log = logging.getLogger(__name__)
-
-DAY_MS = 86_400_000
-LIFE_MS = 30 * DAY_MS
-"""How long a document is in force after it was signed."""
+from modelfleet_server.trust.drafting import (
+    BODIES,
+    LIFE_MS,
+    Basis,
+    Composed,
+    Draft,
+    compose,
+    kind_of,
+    parse_document,
+)
+from modelfleet_server.trust.lessons import taught
+from modelfleet_server.trust.signer.domain import Signer, TakenError
 
 RENEW_FROM, RENEW_TO = 40, 60
 """Per cent of its life at which a document is signed anew, drawn per document."""
 
-BODIES: dict[str, type[Assignment] | type[Deployment]] = {
-    "assignment": Assignment,
-    "deployment": Deployment,
-}
+BATCH = 256
+"""Documents that the signer gets at once."""
 
 
 class Director:
-    """The director's key. The only object that signs assignments and deployments.
+    """Asks the signer to sign assignments and deployments, with the director's key.
 
     Args:
-        key: From the online key file.
-        fleet: SHA-256 of the first root.
+        signer: Has the key.
         draw: Returns a random integer in `[0, n)`; spreads renewals.
-        others: Earlier keys, newest first: they sign while the officers name them.
     """
 
     def __init__(
-        self,
-        key: PrivateKey,
-        fleet: str,
-        draw: Callable[[int], int] = secrets.randbelow,
-        others: Sequence[PrivateKey] = (),
+        self, signer: Signer, draw: Callable[[int], int] = secrets.randbelow
     ) -> None:
-        self._keys = (key, *others)
-        self.fleet = fleet
-        self.draw = draw
+        self.signer, self.draw = signer, draw
+        self._fleet = ""
+
+    @property
+    def fleet(self) -> str:
+        """SHA-256 of the first root."""
+        self._fleet = self._fleet or self.signer.greet().fleet
+        return self._fleet
 
     @property
     def public(self) -> PublicKey:
         """The key that was made last."""
-        return self._keys[0].public
+        return self.known[0]
 
     @property
-    def known(self) -> list[PublicKey]:
+    def known(self) -> Sequence[PublicKey]:
         """All keys that this server signed documents with."""
-        return [key.public for key in self._keys]
+        return self.signer.greet().keys["director"]
 
-    def seal(self, kind: str, payload: bytes, key_ids: Collection[str] = ()) -> bytes:
-        """Return the signed envelope of a document.
+    def seal(self, session: Session, kind: str, payloads: Sequence[bytes]) -> list[bytes]:
+        """Return the signed envelopes of documents of one kind.
 
-        Args:
-            kind: Of the document.
-            payload: To be signed.
-            key_ids: Of the keys in force; where none of them is here the newest key signs,
-                and devices refuse it until the officers name it.
+        Where none of the keys in force is here the newest signs, and devices refuse it
+        until the officers name it.
+
+        Raises:
+            AppError: What `Signer.sign_documents` raises.
         """
-        named = (key for key in self._keys if key.public.key_id in key_ids)
-        return seal(kind, payload, [next(named, self._keys[0])])
+        key_ids = store.in_force(session).director
+        signatures = taught(
+            session,
+            self.signer,
+            lambda: self.signer.sign_documents(kind, payloads, key_ids),
+        )
+        return [
+            wrap(kind, payload, [(one.key_id, one.value)])
+            for payload, one in zip(payloads, signatures, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,66 +114,79 @@ class Issued:
     @property
     def document(self) -> Assignment | Deployment:
         """The content; the bytes come from our own database, not from the wire."""
-        kind = _kind_of(self.topic)
-        return _parse(peek(self.envelope, kind, cap=cap_of(kind)), kind)
+        kind = kind_of(self.topic)
+        return parse_document(peek(self.envelope, kind, cap=cap_of(kind)), kind)
 
 
-def publish(  # noqa: PLR0913 the header names its addressee in one of two ways
-    session: Session,
-    director: Director,
-    topic: str,
-    build: Callable[[Header], Assignment | Deployment],
-    *,
-    now_ms: int,
-    device: str | None = None,
-    enrolment: str | None = None,
-    group: str | None = None,
-) -> Issued:
-    """Sign the next document of `topic`, store it and put it into the outbox.
+def publish(
+    session: Session, director: Director, drafts: Sequence[Draft], *, now_ms: int
+) -> list[Issued]:
+    """Sign the next documents of some topics, store them and put them into the outbox.
 
     Args:
         session: Writing.
         director: Signs.
-        topic: Of an assignment or a deployment.
-        build: Called once with the header; returns the document with that header.
+        drafts: One for each topic.
         now_ms: Unix milliseconds.
-        device: The device id, for an assignment.
-        enrolment: Its enrolment id, together with `device`.
-        group: The group id, for a deployment.
 
     Raises:
-        AddressError: The topic is another one than the device or group says.
-        FormatError: The document has a value out of range.
-        LimitError: The signed document would be too large for the topic.
+        AddressError: A topic is another one than its device or group says.
+        FormatError: A document has a value out of range.
+        LimitError: A signed document would be too large for its topic.
+        AppError: The signer refuses one of them, or cannot be reached.
     """
+    issued: list[Issued] = []
+    for kind in BODIES:
+        them = [one for one in drafts if kind_of(one.topic) == kind]
+        for start in range(0, len(them), BATCH):
+            issued += _sign(session, director, kind, them[start : start + BATCH], now_ms)
+    for one in issued:
+        ledger.keep(session, _entry(one), _draw_renewal(director, now_ms))
+        outbox.put(session, one.topic, one.envelope)
+    places = {one.topic: place for place, one in enumerate(drafts)}
+    return sorted(issued, key=lambda one: places[one.topic])
+
+
+def _sign(
+    session: Session, director: Director, kind: str, drafts: Sequence[Draft], now_ms: int
+) -> list[Issued]:
+    composed = [_compose(session, director, one, Order(0, -1), now_ms) for one in drafts]
+    try:
+        return _seal(session, director, kind, composed)
+    except TakenError as error:
+        if len(drafts) > 1:
+            return [
+                one
+                for draft in drafts
+                for one in _sign(session, director, kind, [draft], now_ms)
+            ]
+        # signed in a transaction that came to nothing: go on after it
+        after = Order(int(str(error.data["epoch"])), int(str(error.data["counter"])))
+        again = _compose(session, director, drafts[0], after, now_ms)
+        return _seal(session, director, kind, [again])
+
+
+def _compose(
+    session: Session, director: Director, draft: Draft, after: Order, now_ms: int
+) -> Composed:
     seen = store.in_force(session)
-    last = ledger.last_order(session, topic) or Order(0, -1)
+    last = max(ledger.last_order(session, draft.topic) or after, after)
     order = Order(max(seen.epoch, last.epoch), max(last.counter + 1, now_ms))
-    kind = _kind_of(topic)
-    header = Header(
-        type=kind,
-        v=VERSION,
-        needs=[],
-        fleet=director.fleet,
-        epoch=order.epoch,
-        counter=order.counter,
-        issued=now_ms,
-        expires=now_ms + LIFE_MS,
-        min=seen.minimum,
-        device=device or UNSET,
-        enrolment=enrolment or UNSET,
-        group=group or UNSET,
-    )
-    _check(header, topic, director.fleet)
-    payload = _write(build(header), header, kind)
-    envelope = director.seal(kind, payload, seen.director)
-    if len(envelope) > cap_of(kind):
-        raise LimitError(
-            topic, f"the {kind} has {len(envelope)} bytes, at most {cap_of(kind)} fit"
-        )
-    issued = Issued(topic, order, sha256(payload), envelope, now_ms, header.expires)
-    ledger.keep(session, _entry(issued), _draw_renewal(director, now_ms))
-    outbox.put(session, topic, envelope)
+    return compose(draft, Basis(director.fleet, seen.minimum, now_ms), order)
+
+
+def _seal(
+    session: Session, director: Director, kind: str, composed: Sequence[Composed]
+) -> list[Issued]:
+    envelopes = director.seal(session, kind, [one.payload for one in composed])
+    issued = []
+    for (topic, header, payload), envelope in zip(composed, envelopes, strict=True):
+        if len(envelope) > cap_of(kind):
+            raise LimitError(
+                topic, f"the {kind} has {len(envelope)} bytes, at most {cap_of(kind)} fit"
+            )
+        digest, order = sha256(payload), header.order
+        issued.append(Issued(topic, order, digest, envelope, header.issued, header.expires))
     return issued
 
 
@@ -199,83 +219,9 @@ def clear(session: Session, topic: str) -> None:
     outbox.put(session, topic, b"")
 
 
-def renew(
-    session: Session, director: Director, now_ms: int, *, limit: int = 500
-) -> list[Issued]:
-    """Sign anew what is past its drawn 40 to 60 % of life, the oldest first.
-
-    The content stays; order, dates and the lowest trust versions are new. What does not
-    verify under the director's key was changed in the database: it is left to expire.
-
-    Args:
-        session: Writing.
-        director: Signs.
-        now_ms: Unix milliseconds.
-        limit: Of documents in this call, so that the transaction stays short.
-    """
-    renewed = []
-    for due in ledger.find_due(session, now_ms, limit):
-        try:
-            renewed.append(_renew_one(session, director, due, now_ms))
-        except ManifestError:
-            log.exception("the document on %s is not renewed", due.topic)
-            ledger.forget_renewal(session, due.topic)
-    return renewed
-
-
 def epoch(session: Session) -> int:
     """Return the generation of the director's key that the officers signed, 0 if none."""
     return store.in_force(session).epoch
-
-
-def _renew_one(
-    session: Session, director: Director, due: ledger.Entry, now_ms: int
-) -> Issued:
-    kind = _kind_of(due.topic)
-    payload = unseal(due.envelope, kind, director.known, cap=cap_of(kind))
-    body = _parse(payload, kind)
-    header = body.header
-    return publish(
-        session,
-        director,
-        due.topic,
-        lambda new: msgspec.structs.replace(body, header=new),
-        now_ms=now_ms,
-        device=header.device or None,
-        enrolment=header.enrolment or None,
-        group=header.group or None,
-    )
-
-
-def _kind_of(topic: str) -> str:
-    address = parse_topic(topic)
-    if address is None or address.kind not in BODIES:
-        raise AddressError(f"topic {topic!r}", "carries no document of the director")
-    return address.kind
-
-
-def _check(header: Header, topic: str, fleet: str) -> None:
-    address = parse_topic(topic)
-    if address is None:
-        raise AddressError(f"topic {topic!r}", "carries no document of the director")
-    check_address(header, address, fleet=fleet)
-    if (header.device is UNSET) != (header.enrolment is UNSET):
-        raise AddressError(f"topic {topic!r}", "device and enrolment go together")
-
-
-def _write(body: Assignment | Deployment, header: Header, kind: str) -> bytes:
-    payload = write(body)
-    # structs do not check ranges when they are made: what devices would refuse is
-    # refused here, before it is signed
-    if _parse(payload, kind).header != header:
-        raise AddressError(kind, "was built with another header than it was given")
-    return payload
-
-
-def _parse(payload: bytes, kind: str) -> Assignment | Deployment:
-    if kind == "assignment":
-        return read(payload, Assignment, kind, cap=cap_of(kind))
-    return read(payload, Deployment, kind, cap=cap_of(kind))
 
 
 def _draw_renewal(director: Director, now_ms: int) -> int:

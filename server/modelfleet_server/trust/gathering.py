@@ -27,8 +27,8 @@ from modelfleet_server.kit.errors import ConflictError, ForbiddenError, InvalidE
 from modelfleet_server.kit.ids import new_id
 from modelfleet_server.trust import repository
 from modelfleet_server.trust.approver import ROLES, ApproverKeys
-from modelfleet_server.trust.ceremony import check_new
-from modelfleet_server.trust.online import OnlineKeys, OnlineSigner
+from modelfleet_server.trust.ceremony import check_new, first_signer
+from modelfleet_server.trust.online import Online, OnlineKeys
 from modelfleet_server.trust.publishing import publish_roles
 from modelfleet_server.trust.repository import GROUPS, RECALL_PATHS, KeySet
 
@@ -223,12 +223,14 @@ def finish(session: Session, held: Gathering, online: OnlineKeys, now_ms: int) -
         role: repository.assemble(held.payloads[role].encode(), held.signatures[role])
         for role in SIGNED
     }
-    publish_roles(session, OnlineSigner(online), files, {}, now_ms=now_ms)
+    fleet = sha256(files["root"])
+    signer = first_signer(Online(fleet, online), now_ms)
+    publish_roles(session, signer, files, {}, now_ms=now_ms)
     audit.record(
         session,
         str(system("init")),
         "fleet.begun",
-        sha256(files["root"]),
+        fleet,
         {"people": sorted(held.people), "thresholds": held.thresholds},
         at_ms=now_ms,
     )

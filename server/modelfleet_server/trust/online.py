@@ -1,31 +1,23 @@
 """The keys beside the server: snapshot, timestamp, director and time.
 
 They choose among what the approvers signed, and say how fresh that is. One seed each, so
-that one can be replaced without the others.
+that one can be replaced without the others. Only the `signer`, and whoever begins a fleet
+or adds keys, opens these files.
 """
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from tuf.api.metadata import Metadata, Snapshot, Timestamp
-
 from modelfleet_manifests.digests import is_digest
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.keys import KEY_BYTES, PrivateKey, PublicKey
-from modelfleet_manifests.tuf_keys import NaclSigner
-from modelfleet_server.kit.errors import InvalidError, UnavailableError
+from modelfleet_server.kit.errors import InvalidError
 from modelfleet_server.trust.secretfile import read_secret, write_secret
 
 FORMAT = "modelfleet-online-keys-0"
-
-
-class NoOnlineKeyError(UnavailableError):
-    """The officers named an online key that this server does not have."""
-
-    code = "no-online-key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,49 +137,3 @@ def add_ring(path: Path, roles: Collection[str]) -> dict[str, PublicKey]:
 
 def _numbered(path: Path, number: int) -> Path:
     return path.with_name(f"{path.stem}.{number}{path.suffix}")
-
-
-class OnlineSigner:
-    """Signs snapshot and timestamp, and nothing else, with the keys that the root names."""
-
-    def __init__(self, *rings: OnlineKeys) -> None:
-        """Take the keys of this server, newest first."""
-        self._rings = rings
-
-    def sign_snapshot(self, snapshot: Snapshot, key_ids: Collection[str]) -> bytes:
-        """Return the signed file.
-
-        Args:
-            snapshot: To be signed.
-            key_ids: Of the keys that the root names.
-
-        Raises:
-            NoOnlineKeyError: None of them is here.
-        """
-        key = pick([one.snapshot for one in self._rings], key_ids, "snapshot")
-        metadata = Metadata(snapshot)
-        metadata.sign(NaclSigner(key))
-        return metadata.to_bytes()
-
-    def sign_timestamp(self, timestamp: Timestamp, key_ids: Collection[str]) -> bytes:
-        """Return the signed file; arguments and errors as in `sign_snapshot`."""
-        key = pick([one.timestamp for one in self._rings], key_ids, "timestamp")
-        metadata = Metadata(timestamp)
-        metadata.sign(NaclSigner(key))
-        return metadata.to_bytes()
-
-
-def pick(keys: Iterable[PrivateKey], key_ids: Collection[str], role: str) -> PrivateKey:
-    """Return the first key that is among `key_ids`.
-
-    Raises:
-        NoOnlineKeyError: None is.
-    """
-    for key in keys:
-        if key.public.key_id in key_ids:
-            return key
-    raise NoOnlineKeyError(
-        f"none of the keys of {role} that are in force is on this server",
-        "Put the key file of the rotation beside keys/online.key and start again.",
-        role=role,
-    )

@@ -12,8 +12,8 @@ from modelfleet_server.audit import service as audit
 from modelfleet_server.kit.errors import ConflictError, InvalidError
 from modelfleet_server.trust import repository, store
 from modelfleet_server.trust.domain import Event, RoleSignature, after
-from modelfleet_server.trust.online import OnlineSigner
 from modelfleet_server.trust.publishing import publish_roles, require
+from modelfleet_server.trust.signer.domain import Signer
 from modelfleet_server.trust.tables import Proposal, ProposalRole, ProposalSignature
 
 OnClosed = Callable[[Session, Proposal, int], None]
@@ -39,7 +39,7 @@ class Publisher:
     A part of the server: `app` makes one and registers the catalog with it.
     """
 
-    signer: OnlineSigner
+    signer: Signer
     on_closed: list[OnClosed] = field(default_factory=list)
 
 

@@ -3,6 +3,7 @@
 import base64
 import logging
 from collections.abc import Mapping
+from functools import partial
 
 from sqlmodel import Session, col, delete
 from tuf.api.metadata import Root, Snapshot, Timestamp
@@ -15,7 +16,8 @@ from modelfleet_server.bridge import outbox
 from modelfleet_server.kit.access import system
 from modelfleet_server.kit.errors import NotFoundError
 from modelfleet_server.trust import ledger, repository, store
-from modelfleet_server.trust.online import OnlineSigner
+from modelfleet_server.trust.lessons import rank, taught
+from modelfleet_server.trust.signer.domain import RoleFile, Signer, TakenError
 from modelfleet_server.trust.tables import TrustMetadata, TrustTarget
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ class NoFleetError(NotFoundError):
 
 def publish_roles(
     session: Session,
-    signer: OnlineSigner,
+    signer: Signer,
     files: Mapping[str, bytes],
     targets: Mapping[str, bytes],
     *,
@@ -60,6 +62,8 @@ def publish_roles(
     versions = {
         role: store_file(session, role, data, now_ms) for role, data in files.items()
     }
+    told = [RoleFile(role, files[role]) for role in sorted(files, key=rank)]
+    taught(session, signer, lambda: signer.learn(told))
     if epoch and store.read_epoch(session) > epoch:
         # signed by a key that devices do not take any more
         ledger.make_all_due(session, now_ms)
@@ -68,7 +72,7 @@ def publish_roles(
         send_recalls(session)
 
 
-def keep_fresh(session: Session, signer: OnlineSigner, now_ms: int) -> bool:
+def keep_fresh(session: Session, signer: Signer, now_ms: int) -> bool:
     """Sign snapshot and timestamp anew when they are a day old; say whether that was so.
 
     Meant to be called often. A fleet that was not begun yet has nothing to keep fresh.
@@ -148,7 +152,7 @@ def require(session: Session, role: str) -> TrustMetadata:
 
 
 def _renew_online(
-    session: Session, signer: OnlineSigner, versions: Mapping[str, int], now_ms: int
+    session: Session, signer: Signer, versions: Mapping[str, int], now_ms: int
 ) -> None:
     before = store.find_newest(session, "snapshot")
     held = None if before is None else repository.read_file(before.data).signed
@@ -162,17 +166,40 @@ def _renew_online(
     root = repository.read_file(require(session, "root").data).signed
     if not isinstance(root, Root):
         raise TypeError("the stored root is none")
-    keys = {role: root.roles[role].keyids for role in ("snapshot", "timestamp")}
-    snapshot = signer.sign_snapshot(
-        repository.make_snapshot(held, named, now_ms), keys["snapshot"]
-    )
+    base = 0 if held is None else held.version
+    sign = partial(_sign, session, signer, root, base=base)
+    snapshot = sign(repository.make_snapshot(held, named, now_ms))
     store_file(session, "snapshot", snapshot, now_ms)
     last = store.find_newest(session, "timestamp")
     stamp = None if last is None else repository.read_file(last.data).signed
     if stamp is not None and not isinstance(stamp, Timestamp):
         raise TypeError("the stored timestamp is none")
-    timestamp = signer.sign_timestamp(
-        repository.make_timestamp(stamp, snapshot, now_ms), keys["timestamp"]
-    )
+    timestamp = sign(repository.make_timestamp(stamp, snapshot, now_ms))
     store_file(session, "timestamp", timestamp, now_ms)
     outbox.put(session, TIMESTAMP, timestamp)
+
+
+def _sign(
+    session: Session,
+    signer: Signer,
+    root: Root,
+    signed: Snapshot | Timestamp,
+    *,
+    base: int,
+) -> bytes:
+    """Return the signed file of a snapshot or timestamp.
+
+    A version that was signed before, in a transaction that came to nothing, is passed over.
+    """
+    key_ids = root.roles[signed.type].keyids
+
+    def ask() -> bytes:
+        payload = repository.payload_of(signed)
+        made = signer.sign_role(signed.type, payload, key_ids, base=base)
+        return repository.assemble(payload, {made.key_id: made.value.hex()})
+
+    try:
+        return taught(session, signer, ask)
+    except TakenError as error:
+        signed.version = int(str(error.data["version"])) + 1
+        return taught(session, signer, ask)

@@ -10,12 +10,15 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Path, Response
+from starlette.requests import HTTPConnection
 
-from modelfleet_manifests.digests import is_digest
-from modelfleet_server.kit.api import ReadDep
+from modelfleet_manifests.digests import HEX32, is_digest
+from modelfleet_server.kit.api import ReadDep, parts_of
 from modelfleet_server.kit.errors import NotFoundError
 from modelfleet_server.trust import store
+from modelfleet_server.trust.proposals import Publisher
+from modelfleet_server.trust.signer.domain import Signer
 from modelfleet_server.trust.tables import TrustMetadata, TrustTarget
 
 public = APIRouter(prefix="/tuf", tags=["trust"])
@@ -60,6 +63,23 @@ def get_metadata(name: str, session: ReadDep, asked: AskedDep) -> Response:
         raise _missing(name)
     kept = ASK_AGAIN if version is None else FOREVER
     return _answer(row, kept, asked)
+
+
+def find_signer(connection: HTTPConnection) -> Signer:
+    """Return what signs the time."""
+    return parts_of(connection).get(Publisher).signer
+
+
+@public.get("/time/{nonce}")
+def get_time(
+    nonce: Annotated[str, Path(pattern=HEX32)],
+    session: ReadDep,
+    signer: Annotated[Signer, Depends(find_signer)],
+) -> Response:
+    """Say what time it is to a device that sends 32 random hexadecimal digits."""
+    token = signer.sign_time(nonce, store.online_keys(session, "time"))
+    headers = {"Cache-Control": "no-store"}
+    return Response(token, headers=headers, media_type="application/json")
 
 
 @public.get("/targets/{name:path}")

@@ -56,10 +56,10 @@ def read_epoch(session: Session) -> int:
     return 0 if targets is None else _epoch_of(targets.data)
 
 
-def read_director(session: Session) -> frozenset[str]:
-    """Return the ids of the director's keys in force, none before there are any."""
+def online_keys(session: Session, role: str) -> frozenset[str]:
+    """Return the key ids in force of `director` or `time`, none before there are any."""
     targets = find_newest(session, "targets")
-    return frozenset() if targets is None else _director_of(targets.data)
+    return frozenset() if targets is None else _keys_of(targets.data, role)
 
 
 class InForce(NamedTuple):
@@ -79,7 +79,7 @@ def in_force(session: Session) -> InForce:
     held: InForce | None = session.info.get(_IN_FORCE)
     if held is None:
         held = session.info[_IN_FORCE] = InForce(
-            minimum(session), read_epoch(session), read_director(session)
+            minimum(session), read_epoch(session), online_keys(session, "director")
         )
     return held
 
@@ -94,11 +94,11 @@ def _epoch_of(data: bytes) -> int:
     return int(json.loads(data)["signed"].get("x-epoch", 0))
 
 
-@lru_cache(maxsize=4)
-def _director_of(data: bytes) -> frozenset[str]:
+@lru_cache(maxsize=8)
+def _keys_of(data: bytes, role: str) -> frozenset[str]:
     roles = json.loads(data)["signed"]["delegations"]["roles"]
     return frozenset(
-        key_id for one in roles if one["name"] == "director" for key_id in one["keyids"]
+        key_id for one in roles if one["name"] == role for key_id in one["keyids"]
     )
 
 

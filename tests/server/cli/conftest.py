@@ -10,7 +10,7 @@ from tests.support.server import PASSPHRASE, ServerUnderTest
 from modelfleet_server.app import Duty
 from modelfleet_server.kit.access import Role
 
-DUTIES = frozenset({Duty.API, Duty.WORKER, Duty.ROLLOUTS})
+DUTIES = frozenset({Duty.API, Duty.WORKER, Duty.ROLLOUTS, Duty.SIGNER})
 
 
 @pytest.fixture(scope="module")

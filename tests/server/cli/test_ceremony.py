@@ -57,7 +57,7 @@ def test_two_of_three_people_begin_a_fleet_and_run_it(
         own = tmp_path / f"{name}.key"
         assert people.call("ceremony", "adopt", begun["root"], "--key", str(own)).code == 0
         assert read_public(own).fleet == begun["fleet"]
-    server = ServerUnderTest.start(tmp_path / "fleet", duties=frozenset({Duty.API}))
+    server = ServerUnderTest.start(tmp_path / "fleet", duties=frozenset({Duty.API, Duty.SIGNER}))
     try:
         found = server.client(Role.VIEWER).get("/api/v1/trust").json()
         assert found["fleet"] == begun["fleet"]

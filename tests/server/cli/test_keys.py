@@ -17,7 +17,7 @@ from modelfleet_server.kit.access import Role
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[ServerUnderTest]:
     """A server of its own: its keys change."""
-    started = ServerUnderTest.start(tmp_path / "fleet", duties=frozenset({Duty.API}))
+    started = ServerUnderTest.start(tmp_path / "fleet", duties=frozenset({Duty.API, Duty.SIGNER}))
     yield started
     started.stop()
 

@@ -23,6 +23,7 @@ from modelfleet_server.kit.clock import now_ms
 from modelfleet_server.kit.db import Database
 from modelfleet_server.trust import director
 from modelfleet_server.trust.domain import Kind
+from modelfleet_server.trust.drafting import Draft
 from modelfleet_server.trust.view import read_view
 
 
@@ -147,14 +148,12 @@ def _deploy(database: Database, fleet: FleetUnderTest) -> director.Issued:
     group = "ab" * 16
 
     def publish(session: Session) -> director.Issued:
-        return director.publish(
-            session,
-            fleet.director,
+        draft = Draft(
             deployment_topic(group),
             lambda header: Deployment(header=header, slots={}, left=[]),
-            now_ms=now_ms(),
             group=group,
         )
+        return director.publish(session, fleet.director, [draft], now_ms=now_ms())[0]
 
     with database.write() as session:
         return publish(session)

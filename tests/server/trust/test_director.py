@@ -1,15 +1,19 @@
 """What the director signs, and that it signs once."""
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlmodel import Session, SQLModel, select
+from sqlmodel import Session, select
+from tests.support.fleet import NOW, FleetUnderTest, begin, id_of, make_release
+from tests.support.server import make_database
 
 from modelfleet_manifests.assignment import Assignment, ByHold
 from modelfleet_manifests.deployment import Admit, Deployment, SlotSteps, Step, Tighten
 from modelfleet_manifests.document import cap_of, read
-from modelfleet_manifests.envelope import unseal
+from modelfleet_manifests.envelope import seal, unseal
 from modelfleet_manifests.errors import (
     AddressError,
     FormatError,
@@ -21,27 +25,33 @@ from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.release import ReleaseRef
 from modelfleet_manifests.topics import deployment_topic, device_topic
 from modelfleet_server.bridge.tables import Outbox
-from modelfleet_server.kit.db import Database
-from modelfleet_server.trust import director
-from modelfleet_server.trust.director import LIFE_MS, Director, Issued
+from modelfleet_server.trust import director, renewing
+from modelfleet_server.trust.director import Director, Issued
+from modelfleet_server.trust.drafting import LIFE_MS, Draft
 from modelfleet_server.trust.tables import DirectorDocument, DirectorTopic
 
-NOW = 1_790_000_000_000
 GROUP = "ab" * 16
+LONG = "a" * 63 + "/" + "b" * 63
 TOPIC = deployment_topic(GROUP)
 
 
 @pytest.fixture
-def signer() -> Director:
-    return Director(PrivateKey(b"d" * 32), "f" * 64, draw=lambda n: n // 2)
+def signer(fleet: FleetUnderTest) -> Director:
+    return Director(fleet.director.signer, draw=lambda n: n // 2)
 
 
 def _empty(header: Header) -> Deployment:
     return Deployment(header=header, slots={}, left=[])
 
 
-def _publish(session: Session, signer: Director, now_ms: int = NOW) -> Issued:
-    return director.publish(session, signer, TOPIC, _empty, now_ms=now_ms, group=GROUP)
+def _publish(
+    session: Session,
+    signer: Director,
+    now_ms: int = NOW,
+    build: Callable[[Header], Deployment] = _empty,
+) -> Issued:
+    draft = Draft(TOPIC, build, group=GROUP)
+    return director.publish(session, signer, [draft], now_ms=now_ms)[0]
 
 
 def _sent(session: Session, topic: str) -> bytes:
@@ -55,7 +65,8 @@ def test_a_document_is_signed_addressed_and_put_into_the_outbox(
     issued = _publish(session, signer)
     payload = unseal(issued.envelope, "deployment", [signer.public], cap=32 * 1024)
     header = read(payload, Deployment, "deployment", cap=32 * 1024).header
-    assert (header.group, header.fleet, header.type) == (GROUP, "f" * 64, "deployment")
+    assert (header.group, header.type) == (GROUP, "deployment")
+    assert header.fleet == signer.fleet
     assert (header.issued, header.expires) == (NOW, NOW + LIFE_MS)
     assert issued.order == header.order
     assert _sent(session, TOPIC) == issued.envelope
@@ -66,9 +77,7 @@ def test_an_assignment_names_device_and_enrolment(
     session: Session, signer: Director
 ) -> None:
     topic = device_topic("cam-1", "assignment")
-    issued = director.publish(
-        session,
-        signer,
+    draft = Draft(
         topic,
         lambda header: Assignment(
             header=header,
@@ -78,24 +87,24 @@ def test_an_assignment_names_device_and_enrolment(
             report_key="1" * 64,
             nonce="2" * 32,
         ),
-        now_ms=NOW,
         device="cam-1",
         enrolment="3" * 32,
     )
+    [issued] = director.publish(session, signer, [draft], now_ms=NOW)
     document = issued.document
     assert isinstance(document, Assignment)
     assert (document.header.device, document.header.enrolment) == ("cam-1", "3" * 32)
 
 
 @settings(max_examples=15, deadline=None)
-@given(times=st.lists(st.integers(0, 10), min_size=2, max_size=8))
+@given(times=st.lists(st.integers(NOW, NOW + 10), min_size=2, max_size=8))
 def test_counters_rise_even_when_the_clock_stands_or_runs_back(
     times: list[int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    database = Database(f"sqlite:///{tmp_path_factory.mktemp('counters') / 'db'}")
-    signer = Director(PrivateKey(b"d" * 32), "f" * 64)
+    folder = tmp_path_factory.mktemp("counters")
+    database = make_database(folder / "db")
+    signer = begin(database, folder).director
     with database.write() as session:
-        SQLModel.metadata.create_all(session.connection())
         counters = [_publish(session, signer, now).order.counter for now in times]
     database.close()
     assert counters == sorted(set(counters))
@@ -119,7 +128,7 @@ def test_a_cleared_topic_is_empty_and_its_counter_goes_on(
     director.clear(session, TOPIC)
     assert director.current(session, TOPIC) is None
     assert _sent(session, TOPIC) == b""
-    assert director.renew(session, signer, NOW + LIFE_MS) == []
+    assert renewing.renew(session, signer, NOW + LIFE_MS) == []
     assert _publish(session, signer).order > first.order
 
 
@@ -140,7 +149,7 @@ def test_a_document_for_another_address_than_its_topic_is_not_signed(
     session: Session, signer: Director, names: dict[str, str]
 ) -> None:
     with pytest.raises(AddressError):
-        director.publish(session, signer, TOPIC, _empty, now_ms=NOW, **names)
+        director.publish(session, signer, [Draft(TOPIC, _empty, **names)], now_ms=NOW)
     assert session.exec(select(DirectorDocument)).all() == []
 
 
@@ -148,8 +157,9 @@ def test_a_document_for_another_address_than_its_topic_is_not_signed(
 def test_a_topic_of_no_document_is_refused(
     session: Session, signer: Director, topic: str
 ) -> None:
+    draft = Draft(topic, _empty, group=GROUP)
     with pytest.raises(AddressError):
-        director.publish(session, signer, topic, _empty, now_ms=NOW, group=GROUP)
+        director.publish(session, signer, [draft], now_ms=NOW)
 
 
 def test_a_header_other_than_the_given_is_not_signed(
@@ -159,13 +169,13 @@ def test_a_header_other_than_the_given_is_not_signed(
         return _empty(msgspec.structs.replace(header, counter=header.counter + 1))
 
     with pytest.raises(AddressError, match="another header"):
-        director.publish(session, signer, TOPIC, build, now_ms=NOW, group=GROUP)
+        _publish(session, signer, build=build)
 
 
 def _step(number: int, version: str = "1.0.0") -> Step:
     return Step(
         id=f"{number:032x}",
-        release=ReleaseRef(model="a" * 63 + "/" + "b" * 63, version=version, id="0" * 64),
+        release=ReleaseRef(model=LONG, version=version, id=id_of(make_release(model=LONG))),
         admit=Admit(
             salt="0" * 32,
             to="all",
@@ -185,26 +195,28 @@ def test_a_value_that_devices_would_refuse_is_not_signed(
         )
 
     with pytest.raises(FormatError):
-        director.publish(session, signer, TOPIC, build, now_ms=NOW, group=GROUP)
+        _publish(session, signer, build=build)
 
 
 def test_a_document_too_large_for_its_topic_is_not_signed(
-    session: Session, signer: Director
+    session: Session, signer: Director, fleet: FleetUnderTest
 ) -> None:
+    fleet.release(session, model=LONG)
+
     def build(header: Header) -> Deployment:
         slots = {f"slot-{n}": SlotSteps(steps=[_step(n)]) for n in range(9)}
         return Deployment(header=header, slots=slots, left=[])
 
     with pytest.raises(LimitError, match=f"at most {cap_of('deployment')}"):
-        director.publish(session, signer, TOPIC, build, now_ms=NOW, group=GROUP)
+        _publish(session, signer, build=build)
     assert director.current(session, TOPIC) is None
 
 
 def test_a_document_is_renewed_between_forty_and_sixty_per_cent_of_its_life(
-    session: Session,
+    session: Session, fleet: FleetUnderTest
 ) -> None:
     for draw, share in ((0, 40), (-1, 60)):
-        signer = Director(PrivateKey(b"d" * 32), "f" * 64, draw=lambda n, d=draw: d % n)  # type: ignore[misc]
+        signer = Director(fleet.director.signer, draw=lambda n, d=draw: d % n)  # type: ignore[misc]
         issued = _publish(session, signer)
         row = session.exec(select(DirectorTopic)).one()
         session.refresh(row)
@@ -217,24 +229,23 @@ def test_renewing_keeps_the_content_and_raises_the_order(
 ) -> None:
     first = _publish(session, signer)
     later = NOW + LIFE_MS // 2
-    assert director.renew(session, signer, later - 1) == []
-    (second,) = director.renew(session, signer, later)
+    assert renewing.renew(session, signer, later - 1) == []
+    (second,) = renewing.renew(session, signer, later)
     assert second.order > first.order
     assert second.expires_ms == later + LIFE_MS
     assert second.document.slots == first.document.slots
-    assert director.renew(session, signer, later) == []
+    assert renewing.renew(session, signer, later) == []
 
 
 def test_a_document_changed_in_the_database_is_not_signed_anew(
     session: Session, signer: Director
 ) -> None:
     _publish(session, signer)
-    thief = Director(PrivateKey(b"t" * 32), "f" * 64)
     row = session.exec(select(DirectorDocument)).one()
-    row.envelope = thief.seal("deployment", b'{"header":{}}')
+    row.envelope = seal("deployment", b'{"header":{}}', [PrivateKey(b"t" * 32)])
     session.add(row)
     session.flush()
-    assert director.renew(session, signer, NOW + LIFE_MS) == []
+    assert renewing.renew(session, signer, NOW + LIFE_MS) == []
     assert len(session.exec(select(DirectorDocument)).all()) == 1
 
 

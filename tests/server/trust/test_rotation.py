@@ -9,7 +9,7 @@ from tests.support.people import Office, Person, TrustDevice, key_set, may_sign
 from tuf.api.metadata import Metadata
 
 from modelfleet_manifests.deployment import Deployment
-from modelfleet_manifests.envelope import unseal
+from modelfleet_manifests.envelope import seal, unseal
 from modelfleet_manifests.errors import SignatureError
 from modelfleet_manifests.keys import PrivateKey, PublicKey
 from modelfleet_manifests.topics import deployment_topic
@@ -21,21 +21,22 @@ from modelfleet_server.trust import (
     proposing,
     recalling,
     rekeying,
+    renewing,
     repository,
     store,
 )
 from modelfleet_server.trust.approver import ROLES
-from modelfleet_server.trust.director import Director
 from modelfleet_server.trust.domain import Kind, State
+from modelfleet_server.trust.drafting import Draft
 from modelfleet_server.trust.keyplan import KeyPlan
 from modelfleet_server.trust.online import (
-    NoOnlineKeyError,
     add_ring,
     read_online,
     read_rings,
 )
 from modelfleet_server.trust.publishing import store_file
 from modelfleet_server.trust.repository import KeySet
+from modelfleet_server.trust.signer.domain import NoOnlineKeyError
 from modelfleet_server.trust.tables import TrustMetadata
 from modelfleet_server.trust.view import read_recalls
 
@@ -192,11 +193,10 @@ def test_a_stolen_director_key_is_replaced_and_every_document_signed_anew(
     keys = [PublicKey(one) for one in device.state.director]
     assert keys == [public]
     with office.database.write() as session:
-        (again,) = director.renew(session, office.fleet.director, office.now)
+        (again,) = renewing.renew(session, office.fleet.director, office.now)
     assert again.document.header.epoch == 2
     unseal(again.envelope, "deployment", keys, cap=1 << 15)
-    thief = Director(stolen, office.fleet.fleet)
-    forged = thief.seal("deployment", b"{}")
+    forged = seal("deployment", b"{}", [stolen])
     with pytest.raises(SignatureError):
         unseal(forged, "deployment", keys, cap=1 << 15)
 
@@ -340,13 +340,13 @@ def _only_open(office: Office) -> str:
 
 def _deploy(office: Office) -> Deployment:
     with office.database.write() as session:
-        issued = director.publish(
-            session,
-            office.fleet.director,
+        draft = Draft(
             deployment_topic(GROUP),
             lambda header: Deployment(header=header, slots={}, left=[]),
-            now_ms=office.now,
             group=GROUP,
+        )
+        [issued] = director.publish(
+            session, office.fleet.director, [draft], now_ms=office.now
         )
     document = issued.document
     assert isinstance(document, Deployment)
