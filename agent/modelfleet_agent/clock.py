@@ -17,6 +17,12 @@ def monotonic_s() -> float:
     return time.monotonic()
 
 
+def boot_ms() -> int:
+    """Return milliseconds since the device booted; they rise in standby, too."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux has it
+    return time.clock_gettime_ns(clock) // 1_000_000
+
+
 def monotonic_us() -> int:
     """Return microseconds that only rise, for latencies."""
     return time.perf_counter_ns() // 1000

@@ -19,6 +19,9 @@ from modelfleet_manifests.trust import Refusal, TrustView, judge
 from modelfleet_manifests.wanted import Action, Documents, Local, Passed, Reason, Wanted
 
 
+_STALE = "metadata is expired or held back, or nobody told what time it is"
+
+
 def device_time(clock: int, documents: Documents) -> int:
     """Return the device's time: its clock, or later where a held document was issued later.
 
@@ -225,7 +228,7 @@ class _Slot:
         if self.local.release == ref.id and self.local.digest == variant.digest:
             return Wanted(Action.KEEP, Reason.AS_WANTED, "", ref, variant, step, passed)
         if not self.view.fresh and ref.id not in self.local.ran:
-            keep = self._keep(Reason.WAITS_FOR_METADATA, "metadata expired")
+            keep = self._keep(Reason.WAITS_FOR_METADATA, _STALE)
             return replace(keep, release=ref, step=step)
         return Wanted(Action.INSTALL, Reason.NEW_RELEASE, "", ref, variant, step, passed)
 

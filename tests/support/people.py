@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx2
 from tests.support.fleet import ACTOR, NOW, FleetUnderTest, id_of, make_signer
+from tests.support.solo_content import random_id
 
 from modelfleet_agent.trust.__main__ import perform
 from modelfleet_agent.trust.memory import believe
@@ -144,7 +145,7 @@ def may_sign(office: Office, proposal_id: str, person: Person) -> bool:
 
 
 class TrustDevice:
-    """What the agent's metadata child does, in this process, at a time that is given."""
+    """What the agent's metadata child does, in this process."""
 
     def __init__(self, url: str, fleet: str, directory: Path) -> None:
         self.url, self.fleet, self.directory = url, fleet, directory
@@ -152,7 +153,7 @@ class TrustDevice:
         (directory / "factory").mkdir(parents=True)
         (directory / "factory" / "root.json").write_bytes(root)
 
-    def refresh(self, now: int, *want: Release) -> Answer:
+    def refresh(self, *want: Release) -> Answer:
         wishes = [Wish(release_path(one.model, one.version), id_of(one)) for one in want]
         return perform(
             Refresh(
@@ -160,7 +161,7 @@ class TrustDevice:
                 fleet=self.fleet,
                 server=self.url,
                 token="none",
-                now=now,
+                nonce=random_id(),
                 want=wishes,
             )
         )

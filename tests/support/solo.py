@@ -42,6 +42,7 @@ from modelfleet_manifests.header import Header, Minimum
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.names import release_path
 from modelfleet_manifests.release import Release, ReleaseRef, release_ref, write_release
+from modelfleet_manifests.timetoken import seal_token, write_token
 from modelfleet_manifests.tuf_keys import NaclSigner
 
 __all__ = [
@@ -268,6 +269,11 @@ class SoloFleet:
             if name != "root":
                 role.expires = self._in_days(days.get(name, 365))
         self.publish()
+
+    def time_token(self, nonce: str) -> bytes:
+        """Return the signed answer to a question for the time: the fleet's `now`."""
+        payload = write_token(self.id, nonce, self.now)
+        return seal_token(payload, [self.keys["time"]])
 
     def recalls(self) -> bytes:
         """Return a `trust/recalls` message with the roles as they stand now."""

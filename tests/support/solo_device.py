@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.solo import SoloFleet
+from tests.support.solo import SoloFleet, random_id
 from tests.support.solo_http import FleetServer
 
 from modelfleet_agent.enrol import Enrolment, enrol
@@ -12,6 +12,7 @@ from modelfleet_agent.trust.door import TrustDoor
 from modelfleet_agent.trust.memory import believe
 from modelfleet_agent.trust.messages import Answer, Recall, Refresh, Wish
 from modelfleet_agent.trust.state import TrustState
+from modelfleet_agent.trust.timing import Told, TrustedClock
 from modelfleet_manifests.names import release_path
 from modelfleet_manifests.profiles import Facts
 from modelfleet_manifests.release import ReleaseRef
@@ -24,19 +25,42 @@ class EnrolledDevice:
     directory: Path
     fleet: SoloFleet
     me: Enrolment
+    wrong: int | None = None
+    """What its wall clock says, where it is wrong: Unix ms."""
 
-    def refresh(self, *want: ReleaseRef, now: int | None = None) -> Answer:
-        """Refresh the metadata at `now`, the fleet's time where it is not given."""
-        return perform(
+    def __post_init__(self) -> None:
+        self.reboot()
+
+    def refresh(self, *want: ReleaseRef) -> Answer:
+        """Refresh the metadata, and go by the time that is told."""
+        answer = perform(
             Refresh(
                 directory=str(self.directory),
                 fleet=self.me.fleet,
                 server=self.me.server,
                 token=self.me.token,
-                now=self.fleet.now if now is None else now,
+                nonce=random_id(),
                 want=[Wish(release_path(one.model, one.version), one.id) for one in want],
-            )
+            ),
+            self.rising,
         )
+        keys = frozenset(self.state.timekeepers)
+        self.clock.forget(keys)
+        if answer.time:
+            self.clock.confirm(Told(answer.time.time, answer.time.at, keys))
+        return answer
+
+    def reboot(self) -> None:
+        """Forget what is only in memory."""
+        self.clock = TrustedClock(self.wall, self.rising)
+
+    def rising(self) -> int:
+        """Return the fleet's time: the device's monotonic clock runs with it."""
+        return self.fleet.now
+
+    def wall(self) -> int:
+        """Return what the device's wall clock says."""
+        return self.fleet.now if self.wrong is None else self.wrong
 
     def recall(self, payload: bytes) -> Answer:
         """Take in a `trust/recalls` message."""
@@ -50,8 +74,8 @@ class EnrolledDevice:
         return believe(self.directory, self.me.fleet)
 
     def door(self) -> TrustDoor:
-        """Return the supervisor's door; its clock is the fleet's."""
-        return TrustDoor(self.directory, self.me, clock=lambda: self.fleet.now)
+        """Return the supervisor's door."""
+        return TrustDoor(self.directory, self.me, clock=self.clock)
 
 
 def enrol_device(server: FleetServer, directory: Path, name: str) -> EnrolledDevice:

@@ -63,6 +63,7 @@ class FleetServer:
 
     Attributes:
         fleet: Whose files it serves.
+        tells_time: It answers what time it is.
         url: Base URL.
         claims: Claim token -> device id.
         mqtt: What enrolment answers for the broker.
@@ -71,6 +72,7 @@ class FleetServer:
     """
 
     fleet: SoloFleet
+    tells_time: bool = True
     url: str = ""
     claims: dict[str, str] = field(default_factory=dict)
     mqtt: tuple[str, int] = ("127.0.0.1", 1883)
@@ -96,6 +98,8 @@ class FleetServer:
                 return files.metadata.get(unquote(name))
             case ["tuf", "targets", *rest]:
                 return files.targets.get("/".join(rest))
+            case ["tuf", "time", nonce]:
+                return self.fleet.time_token(nonce) if self.tells_time else None
             case ["blobs", "sha256", digest]:
                 return files.blobs.get(digest)
             case ["deltas", new, old] if (new, old) in files.deltas:

@@ -32,6 +32,7 @@ from modelfleet_manifests.wanted import Action, Documents, Local, Reason, Wanted
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 30.0
+_TIMED = frozenset({Reason.EXPIRED, Reason.WAITS_UNTIL})
 _ENDS_ANYWAY = frozenset({Phase.RESTORING, Phase.REMOVING})
 
 
@@ -89,8 +90,11 @@ class Desk:
 
     @property
     def lacks_metadata(self) -> bool:
-        """An answer waits for metadata."""
-        return any(one.reason is Reason.WAITS_FOR_METADATA for one in self.answers.values())
+        """An answer waits for metadata, or for knowing what time it is."""
+        reasons = {one.reason for one in self.answers.values()}
+        if not self.door.is_confirmed and not reasons.isdisjoint(_TIMED):
+            return True
+        return Reason.WAITS_FOR_METADATA in reasons
 
     def wants(self) -> list[ReleaseRef]:
         """Return every release that a document, a slot or the store names."""

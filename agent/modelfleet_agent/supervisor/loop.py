@@ -19,6 +19,7 @@ from modelfleet_agent.supervisor.refresh import Refresher
 from modelfleet_agent.supervisor.teller import Teller
 from modelfleet_agent.supervisor.voice import Voice
 from modelfleet_agent.supervisor.witness import Witness
+from modelfleet_agent.trust.messages import UNTOLD
 from modelfleet_agent.update.phases import Phase
 from modelfleet_manifests.profiles import Facts
 from modelfleet_manifests.topics import RECALLS, TIMESTAMP, parse_topic
@@ -195,6 +196,7 @@ class Supervisor:
         self._parts.refresher.finished(error)
         if error:
             self._complain(error)
+        if error and error.code != UNTOLD:
             return
         if self._recalls:
             self._recall(self._recalls)

@@ -88,7 +88,7 @@ class Agent:
         witness = Witness(self._desk, interval_s=settings.verify_interval_s)
         self._refresher = Refresher(
             self._door,
-            clock=now_ms,
+            clock=self._door.now,
             rng=_RANDOM.random,
             on_done=lambda error: self._events.put(Refreshed(error)),
         )
@@ -133,7 +133,7 @@ class Agent:
             fetcher=lambda: Fetcher(
                 enrolment.server, enrolment.token, store, link=link, reserve=reserve
             ),
-            clock=now_ms,
+            clock=self._door.now,
             rng=_RANDOM.random,
             is_stopped=self._is_stopped,
             notice=self._notice,

@@ -10,10 +10,12 @@ from tuf.api.exceptions import DownloadError, RepositoryError
 from tuf.api.metadata import Root
 
 from modelfleet_agent import fsio
+from modelfleet_agent.clock import Clock, boot_ms
 from modelfleet_agent.enrol import load_root
 from modelfleet_agent.errors import AgentError, RetryableError
 from modelfleet_agent.trust import faults
 from modelfleet_agent.trust import floors as rules
+from modelfleet_agent.trust.asking import Question
 from modelfleet_agent.trust.client import Client
 from modelfleet_agent.trust.memory import believe, keep, recollect, save_floors
 from modelfleet_agent.trust.messages import Answer, Recall, Refresh, Task
@@ -31,8 +33,8 @@ from modelfleet_manifests.errors import ManifestError
 UNSTEADY = "E_RECALLS"
 
 
-def refresh(task: Refresh) -> Answer:
-    """Verify the metadata and write the new state."""
+def refresh(task: Refresh, rising: Clock) -> Answer:
+    """Verify the metadata and write the new state; say what time it is."""
     directory = Path(task.directory)
     folder = fsio.private_dir(directory / "trust")
     before, floors = believe(directory, task.fleet), recollect(directory, task.fleet)
@@ -42,17 +44,19 @@ def refresh(task: Refresh) -> Answer:
     _clear(directory / "tuf")
 
     def tell(root: Root) -> int:
-        return max(task.now, survey.under_root(root))
+        return survey.under_root(root)
 
     with closing(Site(task.server, token=task.token, proxy=task.proxy)) as site:
-        survey = Survey(Client(directory, site, root, tell), folder, before, floors)
+        client = Client(directory, site, root, tell)
+        question = Question(client, task.fleet, task.nonce, rising)
+        survey = Survey(client, folder, before, floors)
         try:
-            state = survey.run(task.want)
+            state = survey.run(task.want, question.ask)
         finally:  # what was verified before it went wrong was seen all the same
             save_floors(directory, survey.floors)
     keep(directory, state, survey.floors)
     _sweep(folder, state)
-    return Answer()
+    return question.answer
 
 
 def recall(task: Recall) -> Answer:
@@ -86,10 +90,15 @@ def _sweep(folder: Path, state: TrustState) -> None:
             fsio.remove(path)
 
 
-def perform(task: Task) -> Answer:
-    """Do a task; whatever goes wrong with the metadata is the answer."""
+def perform(task: Task, rising: Clock = boot_ms) -> Answer:
+    """Do a task; whatever goes wrong with the metadata is the answer.
+
+    Args:
+        task: From the supervisor.
+        rising: Ms since the device booted.
+    """
     try:
-        return refresh(task) if isinstance(task, Refresh) else recall(task)
+        return refresh(task, rising) if isinstance(task, Refresh) else recall(task)
     except (RepositoryError, DownloadError) as error:
         return Answer(code=faults.code_of(error), what=str(error))
     except ManifestError as error:

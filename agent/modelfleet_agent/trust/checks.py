@@ -112,17 +112,17 @@ def check_targets(targets: Targets) -> None:
 
     Raises:
         DuplicateKeyError: A delegated role counts a key twice.
-        DelegationError: The director is missing or has paths, or `revocations` or `stops`
-            is missing.
+        DelegationError: `director` or `time` is missing or has paths, or `revocations` or
+            `stops` is missing.
     """
     check_delegations("targets", targets)
     roles = (targets.delegations.roles if targets.delegations else None) or {}
-    for name in ("director", *RECALLERS):
+    for name in (*ONLINE, *RECALLERS):
         if name not in roles:
             raise DelegationError(f"targets do not delegate {name}")
     for name in ONLINE:
-        role = roles.get(name)
-        if role is not None and (role.paths != [] or role.path_hash_prefixes):
+        role = roles[name]
+        if role.paths != [] or role.path_hash_prefixes:
             raise DelegationError(f"targets give paths to {name}, which signs online")
 
 

@@ -27,6 +27,7 @@ from modelfleet_agent import fsio
 from modelfleet_agent.trust.checks import StrictError, check_json
 from modelfleet_agent.web import Site, read_blocks
 from modelfleet_manifests import tuf_keys as _register_nacl  # noqa: F401
+from modelfleet_manifests.timetoken import MAX_BYTES
 
 BLOCK = 1 << 16
 GZIP = 16 + zlib.MAX_WBITS
@@ -84,7 +85,7 @@ def unpack(blocks: Iterator[bytes], url: str) -> Iterator[bytes]:
 
 
 Tell = Callable[[Root], int]
-"""Returns trusted time, Unix ms, under a verified root."""
+"""Returns the least time that it is, Unix ms, under a verified root."""
 
 
 class Client(Updater):
@@ -97,12 +98,13 @@ class Client(Updater):
             directory: Of the agent; verified metadata is kept in `tuf/`.
             site: The server.
             root: The first root's metadata.
-            tell: The trusted clock; asked once the chain of roots was walked.
+            tell: The clock's floor; asked once the chain of roots was walked.
         """
         self._tell = tell
         base = site.base.rstrip("/")
         self._fetch_bytes = WebFetcher(site).download_bytes
         self._targets_url = f"{base}/tuf/targets/"
+        self._time_url = f"{base}/tuf/time/"
         super().__init__(
             metadata_dir=str(fsio.private_dir(directory / "tuf")),
             metadata_base_url=f"{base}/tuf/metadata/",
@@ -114,7 +116,10 @@ class Client(Updater):
     def _load_root(self) -> None:
         # no expiry is judged before the newest root is known: the clock depends on it
         super()._load_root()
-        now = self._tell(self.root)
+        self.set_time(self._tell(self.root))
+
+    def set_time(self, now: int) -> None:
+        """Judge expiry at `now`, Unix ms, from here on."""
         self._trusted_set.reference_time = datetime.fromtimestamp(now / 1000, UTC)
 
     @property
@@ -171,6 +176,15 @@ class Client(Updater):
             return None
         role = self._trusted_set[name]
         return role if isinstance(role, Targets) else None
+
+    def fetch_time(self, nonce: str) -> bytes:
+        """Return the answer to a question for the time; nothing of it is verified.
+
+        Raises:
+            DownloadError: It cannot be fetched.
+            StrictError: It is not even JSON.
+        """
+        return self._fetch_bytes(f"{self._time_url}{nonce}", MAX_BYTES)
 
     def fetch_target(self, info: TargetFile) -> bytes:
         """Return the verified bytes of a small target that is canonical JSON.

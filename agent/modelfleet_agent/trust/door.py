@@ -1,19 +1,20 @@
 """The door to the metadata: the supervisor asks here, a limited child does the work."""
 
 import logging
+import secrets
 import threading
 from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
 
-from modelfleet_agent.clock import Clock, now_ms
 from modelfleet_agent.enrol import Enrolment
 from modelfleet_agent.errors import RefusedError, RetryableError
 from modelfleet_agent.runtime.limits import Ending, Limits, python_child, run_limited
 from modelfleet_agent.trust.memory import believe
 from modelfleet_agent.trust.messages import Answer, Recall, Refresh, Task, Wish
 from modelfleet_agent.trust.state import TrustState, release_file
+from modelfleet_agent.trust.timing import Told, TrustedClock
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.names import release_path
@@ -35,7 +36,7 @@ class TrustDoor:
         directory: Path,
         enrolment: Enrolment,
         *,
-        clock: Clock = now_ms,
+        clock: TrustedClock | None = None,
         proxy: str = "",
     ) -> None:
         """Read the state that the last refresh left; empty where there is none.
@@ -43,7 +44,7 @@ class TrustDoor:
         Args:
             directory: Of the agent.
             enrolment: Fleet, server and token.
-            clock: Judges expiry.
+            clock: What the time is; a new one where none is given.
             proxy: HTTP proxy to the server, "" where there is none.
 
         Raises:
@@ -52,7 +53,7 @@ class TrustDoor:
         self._directory = directory
         self._folder = directory / "trust"
         self._enrolment = enrolment
-        self._clock = clock
+        self._clock = clock or TrustedClock()
         self._proxy = proxy
         self._state = believe(directory, enrolment.fleet)
         self._releases: dict[str, Release] = {}
@@ -76,7 +77,8 @@ class TrustDoor:
             cancel: Ends it early.
 
         Raises:
-            RetryableError: The state is what it was; `code` says why: `E_UNREACHABLE`,
+            RetryableError: `E_CLOCK`: the metadata is new, but nobody told what time it is.
+                Otherwise the state is what it was; `code` says why: `E_UNREACHABLE`,
                 `E_CUT`, `E_HTTP`, `E_ROLLBACK`, `E_FREEZE`, `E_EXPIRED`, `E_THRESHOLD`,
                 `E_MIX`, `E_ENDLESS`, `E_FORMAT`, `E_DELEGATION`, `E_METADATA`,
                 `E_CANCELLED`, `E_LIMITS`, or one of the disk.
@@ -87,13 +89,16 @@ class TrustDoor:
             server=self._enrolment.server,
             token=self._enrolment.token,
             proxy=self._proxy,
-            now=self._clock(),
+            nonce=secrets.token_hex(16),
             want=[Wish(release_path(one.model, one.version), one.id) for one in want],
         )
         with self._lock:
             answer = self._run(task, cancel)
-            if not answer.code:
-                self._state = believe(self._directory, self._enrolment.fleet)
+            self._state = state = believe(self._directory, self._enrolment.fleet)
+        self._clock.forget(state.timekeepers)
+        if answer.time is not None:
+            told = answer.time
+            self._clock.confirm(Told(told.time, told.at, frozenset(state.timekeepers)))
         if answer.code:
             raise RetryableError(answer.code, f"metadata: {answer.what}")
         return self._state
@@ -122,11 +127,20 @@ class TrustDoor:
         self._last_recalls = digest
         return self._state
 
+    def now(self) -> int:
+        """Return the time as far as it is known, Unix ms."""
+        return self._clock.now(self._state.clock)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """The time was told since the agent started."""
+        return self._clock.confirmed
+
     def view(self, now: int) -> TrustView:
         """Return what the resolver takes; statements are read from disk once.
 
         Args:
-            now: Trusted time, Unix ms.
+            now: From `now`.
         """
         state = self._state
         wanted = set(state.listed.values())
@@ -142,7 +156,7 @@ class TrustDoor:
             floors=state.floors,
             seen=state.minimum,
             epoch=state.epoch,
-            fresh=state.is_fresh(now),
+            fresh=self._clock.confirmed and state.is_fresh(now),
         )
 
     @property

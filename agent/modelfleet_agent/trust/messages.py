@@ -2,6 +2,9 @@
 
 import msgspec
 
+UNTOLD = "E_CLOCK"
+"""Code: the metadata is new, but nobody told what time it is."""
+
 
 class Wish(msgspec.Struct, frozen=True):
     """A release that is asked for: its path in the metadata, and the id it must have."""
@@ -19,7 +22,7 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True, tag="refresh", tag_fiel
         server: Base URL.
         token: Bearer token.
         proxy: HTTP proxy to the server, "" where there is none.
-        now: Trusted time, Unix ms.
+        nonce: For the time token.
         want: Releases to look up.
     """
 
@@ -28,7 +31,7 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True, tag="refresh", tag_fiel
     server: str
     token: str
     proxy: str = ""
-    now: int
+    nonce: str
     want: list[Wish]
 
 
@@ -43,13 +46,27 @@ class Recall(msgspec.Struct, frozen=True, kw_only=True, tag="recall", tag_field=
 Task = Refresh | Recall
 
 
+class Time(msgspec.Struct, frozen=True):
+    """A verified time token.
+
+    Attributes:
+        time: Unix ms.
+        at: When it was asked for, in ms since the device booted.
+    """
+
+    time: int
+    at: int
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """How it ended; the state itself is on disk.
 
     Attributes:
         code: Empty where it is done.
         what: What went wrong, for people.
+        time: What time it is; None where nobody told, which `code` and `what` explain.
     """
 
     code: str = ""
     what: str = ""
+    time: Time | None = None

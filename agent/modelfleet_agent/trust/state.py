@@ -49,6 +49,7 @@ class TrustState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         stopped: Likewise, those that may not even go on running.
         pardons: By role, what the officers took off `blocked` and `stopped`.
         recallers: Who signs `revocations` and `stops`.
+        timekeepers: Public keys of the role `time`.
         listed: Path of a release in the metadata -> its id.
         problems: Id of a release that was asked for -> code, where it is not listed as
             such: `E_NOT_LISTED`, `E_MISMATCH` (listed with other bytes), `E_STATEMENT`, or
@@ -68,6 +69,7 @@ class TrustState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     stopped: list[str] = []
     pardons: dict[str, list[str]] = {}
     recallers: dict[str, Signers] = {}
+    timekeepers: list[str] = []
     listed: dict[str, str] = {}
     problems: dict[str, str] = {}
     behind: list[str] = []

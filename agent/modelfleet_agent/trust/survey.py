@@ -1,7 +1,7 @@
 """From verified metadata to the state that the supervisor reads. Runs in the child."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,10 @@ NOT_LISTED, MISMATCH, STATEMENT = "E_NOT_LISTED", "E_MISMATCH", "E_STATEMENT"
 log = logging.getLogger(__name__)
 
 
+Ask = Callable[[Signers], int]
+"""Returns what time it is, Unix ms, as the keys of a role told it; 0 where nobody did."""
+
+
 class StatementError(RepositoryError):
     """A target that is listed as a release, but is none."""
 
@@ -63,8 +67,13 @@ class Survey:
     listed: dict[str, str] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
-    def run(self, want: Collection[Wish]) -> TrustState:
+    def run(self, want: Collection[Wish], ask: Ask) -> TrustState:
         """Return the new state; statements of listed releases are on disk by then.
+
+        Args:
+            want: What is looked up.
+            ask: Asks for the time, with the keys of the verified role `time`; returns 0
+                where nobody tells it.
 
         Raises:
             RepositoryError, DownloadError, AgentError: Nothing is to change.
@@ -76,11 +85,20 @@ class Survey:
         check_root(self.client.root)
         check_targets(self.client.targets)
         self._see_top()
+        self._tell_time(ask)
         recalls = {role: self._read_recalls(role) for role in RECALLERS}
         self.floors = rules.bury(self.floors, recalls["revocations"], recalls["stops"])
         for path, ids in _wishes(want, self.before.listed).items():
             self._look_up(path, ids)
         return self._state()
+
+    def _tell_time(self, ask: Ask) -> None:
+        """Judge what expires by the time that is told; so far only floors were asked."""
+        now = max(ask(_signers(self.client.targets, "time")), self.floors.clock)
+        self.client.set_time(now)
+        for role, ends in self.expires.items():
+            if ends <= now:
+                raise ExpiredMetadataError(f"{role} has expired")
 
     def under_root(self, root: Root) -> int:
         """Take a verified root; return the least time that it is, Unix ms."""
@@ -250,6 +268,7 @@ class Survey:
             slots=_read_field(fields.get("x-slots", {}), dict[str, list[Slot]], "x-slots"),
             floors={name: one.floor for name, one in self.floors.models.items()},
             pardons=pardons,
+            timekeepers=sorted(_signers(self.client.targets, "time").keys.values()),
             recallers={role: _signers(self.client.targets, role) for role in RECALLERS},
             listed=self.listed,
             problems=self.problems,

@@ -12,9 +12,10 @@ from modelfleet_agent.trust.checks import check_json
 from modelfleet_agent.trust.floors import Floors
 from modelfleet_agent.trust.messages import Answer
 from modelfleet_agent.trust.state import Signers
-from modelfleet_agent.trust.tombstones import read_message, read_pardons, read_tombstones
+from modelfleet_agent.trust.tombstones import read_message, read_pardons
 from modelfleet_manifests.canonical import canonical
 from modelfleet_manifests.errors import ManifestError
+from modelfleet_manifests.recalls import names_of
 
 FLEET = SoloFleet()
 FLEET.stop("a" * 64)
@@ -68,7 +69,7 @@ def test_a_message_is_read_or_refused_by_name(payload: bytes) -> None:
 @given(st.lists(st.text(max_size=60), max_size=5))
 def test_paths_that_are_no_tombstones_name_nothing(paths: list[str]) -> None:
     for role in RECALLERS:
-        named, _ = read_tombstones(role, paths)
+        named, _ = names_of(role, paths)
         assert all(len(one) == 64 for one in named)
 
 

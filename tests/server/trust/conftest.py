@@ -6,7 +6,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from sqlmodel import Session
-from tests.support.fleet import FleetUnderTest, begin
+from tests.support.fleet import FleetUnderTest, begin, make_signer
 from tests.support.waiting import eventually
 
 from modelfleet_server.kit.clock import now_ms
@@ -34,12 +34,14 @@ def fresh(database: Database, tmp_path: Path) -> FleetUnderTest:
 
 
 @pytest.fixture
-def url(database: Database) -> Iterator[str]:
+def url(database: Database, tmp_path: Path) -> Iterator[str]:
     app = FastAPI()
     app.state.parts = Parts()
     app.state.parts.put(database)
     register_problems(app)
     app.include_router(served.public)
+    keys = tmp_path / "keys" / "online.key"  # they are there once somebody asks
+    app.dependency_overrides[served.find_signer] = lambda: make_signer(keys)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

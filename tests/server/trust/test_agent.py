@@ -7,6 +7,7 @@ import httpx2
 import pytest
 from sqlmodel import Session, select
 from tests.support.fleet import FleetUnderTest, id_of
+from tests.support.solo_content import random_id
 
 from modelfleet_agent.trust.__main__ import perform
 from modelfleet_agent.trust.memory import believe
@@ -43,7 +44,7 @@ class Device:
                 fleet=self.fleet,
                 server=self.url,
                 token="none",
-                now=now_ms(),
+                nonce=random_id(),
                 want=[
                     Wish(release_path(one.model, one.version), id_of(one)) for one in want
                 ],
@@ -81,7 +82,7 @@ def test_an_agent_lists_what_was_signed_and_knows_the_directors_key(
     device: Device, released: Released, fresh: FleetUnderTest
 ) -> None:
     release = released("1.0.0")
-    assert device.refresh(release) == Answer()
+    assert device.refresh(release).code == ""
     state = device.state
     assert state.listed == {"m/demo/digits/1.0.0/release.json": id_of(release)}
     assert state.director == [fresh.director.public.hex]
@@ -95,7 +96,7 @@ def test_agent_and_server_see_the_same(
     with database.write() as session:
         fresh.recall(session, id_of(first), now_ms=now_ms())
         fresh.recall(session, second.variants[0].digest, Kind.STOP, now_ms=now_ms())
-    assert device.refresh(first, second) == Answer()
+    assert device.refresh(first, second).code == ""
     state = device.state
     with database.read() as session:
         view = read_view(session, now_ms=now_ms())
@@ -117,7 +118,7 @@ def test_a_recall_message_reaches_an_agent_without_a_refresh(
     database: Database, device: Device, released: Released, fresh: FleetUnderTest
 ) -> None:
     release = released("1.0.0")
-    assert device.refresh(release) == Answer()
+    assert device.refresh(release).code == ""
     with database.write() as session:
         fresh.recall(session, id_of(release), Kind.STOP, now_ms=now_ms())
         payload = session.exec(select(Outbox.payload).where(Outbox.topic == RECALLS)).one()
@@ -130,7 +131,7 @@ def test_a_document_asks_for_no_more_than_the_agent_can_fetch(
 ) -> None:
     release = released("1.0.0")
     issued = _deploy(database, fresh)
-    assert device.refresh(release) == Answer()
+    assert device.refresh(release).code == ""
     keys = [PublicKey(one) for one in device.state.director]
     unseal(issued.envelope, "deployment", keys, cap=1 << 15)
     header = issued.document.header

@@ -56,7 +56,7 @@ def office(database: Database, fleet: FleetUnderTest, tmp_path: Path) -> Office:
 def device(url: str, office: Office, tmp_path: Path) -> TrustDevice:
     """It saw the first release, and then goes on as a test wants."""
     device = TrustDevice(url, office.fleet.fleet, tmp_path / "device")
-    assert device.refresh(office.now, FIRST).code == ""
+    assert device.refresh(FIRST).code == ""
     return device
 
 
@@ -78,7 +78,7 @@ def test_a_solo_fleet_grows_to_two_of_three_without_touching_a_device(
     office: Office, device: TrustDevice
 ) -> None:
     ann, ben, _ = grow(office)
-    assert device.refresh(office.now).code == ""
+    assert device.refresh().code == ""
     assert device.listed == {id_of(FIRST)}  # the models were signed anew with their keys
     with office.database.write() as session:
         proposal = proposing.propose_release(
@@ -86,10 +86,10 @@ def test_a_solo_fleet_grows_to_two_of_three_without_touching_a_device(
         ).id
     assert not may_sign(office, proposal, office.solo)
     assert office.sign(proposal, ann) is State.OPEN
-    assert device.refresh(office.now, SECOND).code == ""
+    assert device.refresh(SECOND).code == ""
     assert device.state.problems == {id_of(SECOND): "E_NOT_LISTED"}
     assert office.sign(proposal, ben) is State.PUBLISHED
-    assert device.refresh(office.now, SECOND).code == ""
+    assert device.refresh(SECOND).code == ""
     assert device.listed == {id_of(FIRST), id_of(SECOND)}
 
 
@@ -101,7 +101,7 @@ def test_a_device_a_year_behind_follows_the_growth(
         office.pass_days(200, *people)
     assert office.release(SECOND, *people) is State.PUBLISHED
     assert not device.state.is_fresh(office.now)
-    assert device.refresh(office.now, SECOND).code == ""
+    assert device.refresh(SECOND).code == ""
     assert device.state.is_fresh(office.now)
     assert device.listed == {id_of(FIRST), id_of(SECOND)}
 
@@ -116,7 +116,7 @@ def test_one_of_each_group_must_sign(office: Office, device: TrustDevice) -> Non
     proposal = _propose(office)
     assert office.sign(proposal, ann, ben) is State.OPEN  # the threshold, and no safety
     assert office.sign(proposal, eve) is State.PUBLISHED
-    assert device.refresh(office.now, SECOND).code == ""
+    assert device.refresh(SECOND).code == ""
     assert id_of(SECOND) in device.listed
 
 
@@ -135,7 +135,7 @@ def test_the_device_itself_asks_for_one_of_each_group(
         del metadata.signatures[eve.public("namespaces").key_id]
         row.data = metadata.to_bytes()
         session.add(row)
-    assert device.refresh(office.now, SECOND).code == ""
+    assert device.refresh(SECOND).code == ""
     assert device.state.problems == {id_of(SECOND): "E_GROUP"}
     assert device.listed == {id_of(FIRST)}
 
@@ -148,17 +148,17 @@ def test_one_stopper_of_two_stops_nothing(office: Office, device: TrustDevice) -
             session, Kind.STOP, what, "unsafe", actor="user:op", now_ms=office.now
         ).id
     assert office.sign(proposal, ann) is State.OPEN
-    assert device.refresh(office.now).code == ""
+    assert device.refresh().code == ""
     assert device.state.stopped == []
     assert office.sign(proposal, ben) is State.PUBLISHED
-    assert device.refresh(office.now).code == ""
+    assert device.refresh().code == ""
     assert device.state.stopped == [id_of(FIRST)]
 
 
 def test_a_recall_is_undone_by_the_officers(office: Office, device: TrustDevice) -> None:
     with office.database.write() as session:
         office.fleet.recall(session, id_of(FIRST), Kind.STOP, office.now)
-    device.refresh(office.now)
+    device.refresh()
     assert device.state.stopped == [id_of(FIRST)]
     with office.database.write() as session:
         what = recalling.find_recalled(session, id_of(FIRST))
@@ -170,7 +170,7 @@ def test_a_recall_is_undone_by_the_officers(office: Office, device: TrustDevice)
             f"ALLOWS AGAIN what tombstone/stop/release/{id_of(FIRST)} forbids."
         ]
         assert read_recalls(session).stopped == frozenset()
-    assert device.refresh(office.now).code == ""
+    assert device.refresh().code == ""
     assert device.state.stopped == []
 
 
@@ -188,7 +188,7 @@ def test_a_stolen_director_key_is_replaced_and_every_document_signed_anew(
     public = read_rings(office.online_path)[0].keys.director.public
     plan = KeyPlan({"director": KeySet((public,))})
     assert office.rekey(plan, office.solo) is State.PUBLISHED
-    assert device.refresh(office.now).code == ""
+    assert device.refresh().code == ""
     assert device.state.epoch == 2
     keys = [PublicKey(one) for one in device.state.director]
     assert keys == [public]
@@ -210,7 +210,7 @@ def test_stolen_online_keys_and_versions_counted_up_end_with_a_new_root(
     stolen = read_online(office.online_path).keys
     with office.database.write() as session:
         _count_up(session, stolen.snapshot, stolen.timestamp, office.now)
-    assert device.refresh(office.now, FIRST).code == ""
+    assert device.refresh(FIRST).code == ""
     assert device.state.minimum.timestamp == 1_000_001
     with office.database.write() as session:  # restored from the owner's records
         session.execute(
@@ -219,13 +219,13 @@ def test_stolen_online_keys_and_versions_counted_up_end_with_a_new_root(
                 col(TrustMetadata.version) > 1_000_000,
             )
         )
-    assert device.refresh(office.now).code == "E_ROLLBACK"  # for now it is held
+    assert device.refresh().code == "E_ROLLBACK"  # for now it is held
     added = add_ring(office.online_path, ["snapshot", "timestamp"])
     office.restart()
     plan = KeyPlan({role: KeySet((key,)) for role, key in added.items()})
     assert office.rekey(plan, office.solo) is State.PUBLISHED
     assert office.release(SECOND, office.solo) is State.PUBLISHED
-    assert device.refresh(office.now, FIRST, SECOND).code == ""
+    assert device.refresh(FIRST, SECOND).code == ""
     assert device.listed == {id_of(FIRST), id_of(SECOND)}
     assert device.state.is_fresh(office.now)
     assert device.state.minimum.timestamp < 1000
@@ -255,7 +255,7 @@ def test_an_approver_who_leaves_signs_nothing_more_and_takes_nothing_away(
     assert not may_sign(office, proposal, eve)
     assert office.sign(proposal, ann) is State.OPEN
     assert office.sign(proposal, ben) is State.PUBLISHED
-    assert device.refresh(office.now, SECOND, THIRD).code == ""
+    assert device.refresh(SECOND, THIRD).code == ""
     assert device.listed == {id_of(FIRST), id_of(SECOND), id_of(THIRD)}
 
 
@@ -269,7 +269,7 @@ def test_a_lost_custodian_is_replaced_by_the_others(
     assert office.sign(proposal, ann) is State.OPEN  # one custodian alone is not enough
     assert office.sign(proposal, dan) is State.OPEN  # nor with one whom only the new names
     assert office.sign(proposal, ben) is State.PUBLISHED
-    assert device.refresh(office.now).code == ""
+    assert device.refresh().code == ""
     assert device.state.minimum.root == 3
 
 
@@ -284,7 +284,7 @@ def test_three_new_roots_while_a_device_was_off_for_more_than_a_year(
         assert office.rekey(plan, *before, new) is State.PUBLISHED
         office.pass_days(130, *people)
     assert office.release(SECOND, *people) is State.PUBLISHED
-    assert device.refresh(office.now, SECOND).code == ""
+    assert device.refresh(SECOND).code == ""
     assert device.state.minimum.root == 5
     assert device.listed == {id_of(FIRST), id_of(SECOND)}
 
@@ -298,7 +298,7 @@ def test_a_root_with_a_new_life_keeps_its_keys(office: Office, device: TrustDevi
         )
         (line,) = office.fleet.approve(session, proposal, office.now)
     assert line.startswith("Renews root: same keys")
-    assert device.refresh(office.now).code == ""
+    assert device.refresh().code == ""
     assert device.state.minimum.root == 2
 
 

@@ -41,27 +41,31 @@ def hide() -> None:
 
 
 def answer(desk: Desk, question: wire.Question) -> wire.Answer:
-    """Return what the desk says to one question."""
+    """Return what the desk says to one question, or why it refuses."""
     try:
-        match question:
-            case wire.Greet():
-                fleet, keys = desk.greet()
-                public = {role: [key.hex for key in them] for role, them in keys.items()}
-                return wire.Greeted(fleet, public)
-            case wire.Learn(files):
-                desk.learn([RoleFile(*one) for one in files])
-                return wire.Learnt()
-            case wire.SignRole(role, payload, key_ids, base):
-                return wire.Signed([desk.sign_role(role, payload, key_ids, base=base)])
-            case wire.SignDocuments(kind, payloads, key_ids):
-                return wire.Signed(list(desk.sign_documents(kind, payloads, key_ids)))
-            case wire.SignTime(nonce, key_ids):
-                return wire.Told(desk.sign_time(nonce, key_ids))
+        return _agree(desk, question)
     except REFUSALS as error:
         data = {key: one for key, one in error.data.items() if isinstance(one, str | int)}
         return wire.Refused(error.code, error.what, error.hint, data)
     except (AppError, ManifestError) as error:
         return wire.Refused(RefusedError.code, str(error), "", {})
+
+
+def _agree(desk: Desk, question: wire.Question) -> wire.Answer:
+    match question:
+        case wire.Greet():
+            fleet, keys = desk.greet()
+            public = {role: [key.hex for key in them] for role, them in keys.items()}
+            return wire.Greeted(fleet, public)
+        case wire.Learn(files):
+            desk.learn([RoleFile(*one) for one in files])
+            return wire.Learnt()
+        case wire.SignRole(role, payload, key_ids, base):
+            return wire.Signed([desk.sign_role(role, payload, key_ids, base=base)])
+        case wire.SignDocuments(kind, payloads, key_ids):
+            return wire.Signed(list(desk.sign_documents(kind, payloads, key_ids)))
+        case wire.SignTime(nonce, key_ids):
+            return wire.Told(desk.sign_time(nonce, key_ids))
 
 
 def serve(desk: Desk, connection: socket.socket) -> None:

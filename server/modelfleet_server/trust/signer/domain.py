@@ -88,7 +88,6 @@ class Signer(Protocol):
             SignerAwayError: It cannot be reached.
         """
 
-
     def sign_time(self, nonce: str, key_ids: Collection[str]) -> bytes:
         """Return a time token: the nonce of a device, and what time it is here.
 

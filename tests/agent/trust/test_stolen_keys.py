@@ -1,0 +1,56 @@
+"""Whoever owns the server and all online keys."""
+
+import shutil
+
+import pytest
+from tests.support.solo import SoloFleet, make_release
+from tests.support.solo_device import EnrolledDevice
+
+from modelfleet_agent.trust.floors import Floors
+from modelfleet_agent.trust.memory import load_floors
+from modelfleet_manifests.release import ReleaseRef
+
+BAD = "a" * 64
+
+
+@pytest.fixture
+def ref(fleet: SoloFleet) -> ReleaseRef:
+    ref = fleet.add_release(make_release(fleet.files, "1.0.0"))
+    fleet.publish()
+    return ref
+
+
+def floors_of(device: EnrolledDevice) -> Floors:
+    floors = load_floors(device.directory, device.me.fleet)
+    assert floors is not None
+    return floors
+
+
+def lose_caches(device: EnrolledDevice) -> None:
+    shutil.rmtree(device.directory / "tuf")
+    (device.directory / "trust" / "state.json").unlink()
+
+
+def test_all_online_keys_stolen_together_list_no_release_and_lower_no_floor(
+    device: EnrolledDevice, ref: ReleaseRef
+) -> None:
+    """Server, database and all four online keys: they sign what they like."""
+    fleet = device.fleet
+    fleet.set_floor("demo/digits", "1.0.0")
+    fleet.stop(BAD)
+    fleet.publish()
+    assert device.refresh(ref).code == ""
+    thieves = [fleet.keys[one] for one in ("snapshot", "timestamp", "director", "time")]
+    trojan = fleet.add_release(make_release(fleet.files, "6.6.6"))
+    fleet.set_floor("demo/digits", None)
+    fleet.signers["demo/digits"] = fleet.signers["demo"] = thieves
+    fleet.publish(only=["demo", "demo/digits"])
+    assert device.refresh(ref, trojan).code == ""
+    assert device.state.problems == {trojan.id: "E_THRESHOLD"}
+    assert device.state.floors == {"demo/digits": "1.0.0"}
+    fleet.role("stops").targets.clear()
+    fleet.signers["stops"] = thieves
+    fleet.publish(only=["stops"])
+    assert device.refresh(ref, trojan).code == "E_THRESHOLD"
+    assert device.state.stopped == [BAD]
+    assert set(device.state.listed.values()) == {ref.id}
