@@ -2,9 +2,9 @@
 # Make a root directory of 64-bit ARM programs that QEMU's user mode runs on this machine,
 # and print its path: Debian's Python, and the packages of the agent and its tests.
 #
-#   tools/arm64_root.sh            make it (or find it made) and print the path
-#   ROOT/bin/modelfleet-python     Python of the root: a program of this machine that starts it
-#   QEMU_CPU=cortex-a72            the processor: cortex-a53, cortex-a72, cortex-a76 (default)
+#   tools/arm64_root.sh                  make it (or find it made) and print the path
+#   ROOT/bin/modelfleet-python-aarch64   starts Python of the root; a program of this machine
+#   QEMU_CPU=cortex-a72                  cortex-a53, cortex-a72 or cortex-a76 (if unset)
 #
 # No root rights, no binfmt, no chroot: packages are downloaded with lists of their own and
 # unpacked, wheels are chosen for aarch64. Everything lies below .cache. Where it cannot be
@@ -18,10 +18,6 @@ readonly PYTHON="${PYTHON:-.venv/bin/python}"
 readonly PACKAGES=(python3 libstdc++6 libgomp1 libatomic1 ca-certificates)
 # requirements of the agent as its wheel asks for them, and what its tests need
 readonly TESTS=(pytest pytest-asyncio pytest-timeout pytest-xdist hypothesis onnx pyyaml)
-# changes when what belongs into the root changes
-VERSION=$(cat "$0" requirements-dev.lock pyproject.toml | sha256sum | cut -c -16)
-readonly VERSION
-
 fail() {
   echo "arm64_root.sh: $*" >&2
   exit 1
@@ -30,6 +26,22 @@ fail() {
 emulator() { # print the QEMU that is there
   command -v qemu-aarch64-static || command -v qemu-aarch64 ||
     { PATH="$PATH:$PWD/.cache/system/bin" command -v qemu-aarch64-static; }
+}
+
+wanted() { # the names that pyproject.toml gives the agent, and the tests' own
+  "$PYTHON" - "${TESTS[@]}" <<'PY'
+import sys
+import tomllib
+
+with open("pyproject.toml", "rb") as file:
+    project = tomllib.load(file)["project"]
+for name in (*project["dependencies"], *project["optional-dependencies"]["agent"], *sys.argv[1:]):
+    print(name)
+PY
+}
+
+versions() { # of everything, without hashes: those are of all platforms
+  sed -nE 's/^([A-Za-z0-9_.-]+==[^ \\]+).*/\1/p' requirements-dev.lock
 }
 
 apt_arm() { # apt_arm TOOL ARGUMENTS...: APT for another architecture, with lists of its own
@@ -62,24 +74,11 @@ unpack_debian() { # the packages and all that they need, into $1
   done
 }
 
-wanted() { # the names that pyproject.toml gives the agent, and the tests' own
-  "$PYTHON" - "${TESTS[@]}" <<'PY'
-import sys
-import tomllib
-
-with open("pyproject.toml", "rb") as file:
-    project = tomllib.load(file)["project"]
-for name in (*project["dependencies"], *project["optional-dependencies"]["agent"], *sys.argv[1:]):
-    print(name)
-PY
-}
-
 install_wheels() { # into $1, of the versions that the lock file names
   local root=$1 version versions
   version=$(basename "$(readlink "$root/usr/bin/python3")")
   versions="$APT/versions.txt"
-  # hashes are of all platforms; a constraint may not carry them
-  sed -nE 's/^([A-Za-z0-9_.-]+==[^ \\]+).*/\1/p' requirements-dev.lock >"$versions"
+  versions >"$versions"
   wanted >"$APT/wanted.txt"
   "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-compile \
     --target "$root/usr/lib/python3/dist-packages" --upgrade --only-binary=:all: \
@@ -112,16 +111,19 @@ write_python() { # a program of this machine: what it starts believes that it is
   describe_cpu "$root" cortex-a72 0xd08 "${plain[@]}"
   describe_cpu "$root" cortex-a76 0xd0b "${plain[@]}" aes pmull sha1 sha2 atomics fphp \
     asimdhp asimdrdm lrcpc dcpop asimddp
-  cat >"$root/bin/modelfleet-python" <<SH
+  cat >"$root/bin/modelfleet-python-aarch64" <<SH
 #!/bin/sh
 # -0: sys.executable is this file, so that children are started by it too
 export PYTHONHOME="$ROOT/usr" QEMU_CPU="\${QEMU_CPU:-cortex-a76}"
-exec "$(emulator)" -0 "$ROOT/bin/modelfleet-python" -L "$ROOT/cpus/\$QEMU_CPU" \\
+exec "$(emulator)" -0 "$ROOT/bin/modelfleet-python-aarch64" -L "$ROOT/cpus/\$QEMU_CPU" \\
   "$ROOT/usr/bin/python3" "\$@"
 SH
-  chmod +x "$root/bin/modelfleet-python"
+  chmod +x "$root/bin/modelfleet-python-aarch64"
 }
 
+# changes when what belongs into the root changes
+VERSION=$({ cat "$0"; wanted; versions; } | sha256sum | cut -c -16)
+readonly VERSION
 emulator >/dev/null || fail "qemu-aarch64 is missing: install Debian's qemu-user-static"
 if [ "$(cat "$ROOT/.made" 2>/dev/null)" != "$VERSION" ]; then
   command -v dpkg-deb >/dev/null && command -v apt-get >/dev/null || fail "no Debian here"
@@ -132,7 +134,7 @@ if [ "$(cat "$ROOT/.made" 2>/dev/null)" != "$VERSION" ]; then
   echo "$VERSION" >"$ROOT.new/.made"
   mv "$ROOT.new" "$ROOT"
   rm -rf "$APT/cache" "$APT/packages"
-  "$ROOT/bin/modelfleet-python" -c "import onnxruntime, msgspec, sqlite3, ssl" ||
+  "$ROOT/bin/modelfleet-python-aarch64" -c "import onnxruntime, msgspec, sqlite3, ssl" ||
     { rm -rf "$ROOT"; fail "its Python does not start"; }
 fi
 echo "$ROOT"

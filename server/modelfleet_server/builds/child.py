@@ -18,6 +18,8 @@ import msgspec
 
 from modelfleet_server.builds.domain import (
     Answer,
+    AnswerJob,
+    GradeJob,
     InspectJob,
     Job,
     Limits,
@@ -25,7 +27,6 @@ from modelfleet_server.builds.domain import (
     PatchJob,
     PlainJob,
     Progress,
-    ScoreJob,
     VerifyJob,
     WeighJob,
 )
@@ -67,10 +68,8 @@ def work(job: Job, say: Say) -> Answer:
 
         try_out(Path(job.model), job.schema)
         return Answer(ran=True)
-    if isinstance(job, ScoreJob):
-        from modelfleet_server.builds.scoring import score  # noqa: PLC0415 limits first
-
-        return Answer(scores=score(job))
+    if isinstance(job, AnswerJob | GradeJob):
+        return _score(job)
     if isinstance(job, VerifyJob):
         from modelfleet_server.builds.verifying import verify  # noqa: PLC0415 limits first
 
@@ -83,6 +82,14 @@ def work(job: Job, say: Say) -> Answer:
         say(Answer(progress=(progress.step, progress.done, progress.of)))
 
     return Answer(built=make(job, Path.cwd(), tell))
+
+
+def _score(job: AnswerJob | GradeJob) -> Answer:
+    from modelfleet_server.builds import scoring  # noqa: PLC0415 limits first
+
+    if isinstance(job, AnswerJob):
+        return Answer(answered=scoring.answer(job))
+    return Answer(scores=scoring.grade(job))
 
 
 def _patch(job: WeighJob | PatchJob) -> Answer:

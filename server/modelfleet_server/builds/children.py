@@ -5,34 +5,44 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modelfleet_server.builds.domain import (
+    AnswerJob,
     BuildJob,
     Built,
     BuiltPatch,
+    GradeJob,
     InspectJob,
     Limits,
     ModelFacts,
     Pair,
     PatchJob,
     PlainJob,
-    ScoreJob,
     Scores,
     Verdict,
     VerifyJob,
     WeighJob,
 )
 from modelfleet_server.builds.errors import ChildError, ModelRunError
-from modelfleet_server.builds.launcher import HINT, Ask, StoppedError, run_child
+from modelfleet_server.builds.launcher import (
+    HERE,
+    HINT,
+    Ask,
+    Machine,
+    StoppedError,
+    run_child,
+)
 
 __all__ = [
     "Ask",
+    "Machine",
     "StoppedError",
+    "answer",
     "build",
     "check",
+    "grade",
     "inspect",
     "limits_for",
     "make_patches",
     "run_child",
-    "score",
     "verify",
     "weigh",
 ]
@@ -138,25 +148,40 @@ def verify(job: VerifyJob, limits: Limits) -> Verdict:
     return answer.verdict
 
 
-def score(job: ScoreJob, limits: Limits, ask: Ask, *, prefix: Sequence[str] = ()) -> Scores:
-    """Let a model answer an evaluation set in a limited child.
+def answer(job: AnswerJob, limits: Limits, ask: Ask, machine: Machine = HERE) -> int:
+    """Let a model answer an evaluation set in a limited child; return how many samples.
 
     Args:
         job: What to answer.
         limits: What the child may use.
         ask: When to stop.
-        prefix: What the child is started by, such as an emulator and its options.
+        machine: What computes it.
 
     Raises:
         InvalidError: The model or the set is at fault.
         ChildError: The child went over a limit.
         StoppedError: `ask.stop` was set.
     """
-    with tempfile.TemporaryDirectory(prefix="modelfleet-score-") as folder:
-        answer = run_child(job, limits, Path(folder), ask, prefix=prefix)
-    if answer.scores is None:
+    with tempfile.TemporaryDirectory(prefix="modelfleet-answer-") as folder:
+        found = run_child(job, limits, Path(folder), ask, machine=machine)
+    if found.answered is None:
+        raise ChildError("the evaluation ended without an answer", HINT)
+    return found.answered
+
+
+def grade(job: GradeJob, limits: Limits, ask: Ask) -> Scores:
+    """Compare answers with those of the master, in a limited child.
+
+    Raises:
+        InvalidError: The master, the set or the answers are at fault.
+        ChildError: The child went over a limit.
+        StoppedError: `ask.stop` was set.
+    """
+    with tempfile.TemporaryDirectory(prefix="modelfleet-grade-") as folder:
+        found = run_child(job, limits, Path(folder), ask)
+    if found.scores is None:
         raise ChildError("the scoring ended without an answer", HINT)
-    return answer.scores
+    return found.scores
 
 
 def weigh(pairs: Sequence[Pair], limits: Limits, ask: Ask) -> list[int]:

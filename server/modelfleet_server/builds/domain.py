@@ -256,20 +256,56 @@ class VerifyJob(msgspec.Struct, frozen=True, kw_only=True, tag="verify"):
     toolchain: str
 
 
-class ScoreJob(msgspec.Struct, frozen=True, kw_only=True, tag="score"):
-    """Answer the first `samples` of an evaluation set; `schema` is the master's."""
+class AnswerJob(msgspec.Struct, frozen=True, kw_only=True, tag="answer"):
+    """Answer the first samples of an evaluation set; the answers are written to a file.
+
+    Attributes:
+        model: Path of the model.
+        evaluation: Path of the evaluation set.
+        schema: Of the master.
+        samples: So many at most.
+        enough_s: After so many seconds of CPU time no further samples are begun.
+        answers: Where the first output goes, as NumPy's npy.
+    """
 
     model: str
     evaluation: str
     schema: Schema
     samples: int
+    enough_s: float = 120.0
+    answers: str
+
+
+class GradeJob(msgspec.Struct, frozen=True, kw_only=True, tag="grade"):
+    """Compare answers to the first samples with those of the master here.
+
+    Attributes:
+        master: Path of the master.
+        evaluation: Path of the evaluation set.
+        schema: Of the master.
+        answers: Path of the answers, an npy from elsewhere: untrusted.
+    """
+
+    master: str
+    evaluation: str
+    schema: Schema
+    answers: str
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """The class that was answered for each sample, and how many are right."""
+    """How good answers are beside those of the master.
 
-    answers: list[int]
-    right: int
+    Attributes:
+        accuracy: By the evaluation set's metric.
+        master_accuracy: Of the master, on the same samples.
+        disagreements: Samples on which they mean something else.
+        samples: That were answered.
+    """
+
+    accuracy: float
+    master_accuracy: float
+    disagreements: int
+    samples: int
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -300,7 +336,16 @@ class PatchJob(msgspec.Struct, frozen=True, kw_only=True, tag="patch"):
     pairs: list[Pair]
 
 
-Job = InspectJob | PlainJob | BuildJob | VerifyJob | ScoreJob | WeighJob | PatchJob
+Job = (
+    InspectJob
+    | PlainJob
+    | BuildJob
+    | VerifyJob
+    | AnswerJob
+    | GradeJob
+    | WeighJob
+    | PatchJob
+)
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -319,6 +364,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     built: Built | None = None
     verdict: Verdict | None = None
     ran: bool = False
+    answered: int | None = None
     scores: Scores | None = None
     weights: list[int] | None = None
     patches: list[BuiltPatch] | None = None

@@ -7,6 +7,7 @@ devices have what they have. Times under emulation mean nothing and are not take
 
 import platform
 import shutil
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,13 +17,24 @@ from modelfleet_manifests.profiles.definition import Emulated, Profile
 from modelfleet_manifests.release import Schema
 from modelfleet_server.builds import children
 from modelfleet_server.builds.choosing import Candidate, out_of_budget
-from modelfleet_server.builds.domain import BuildJob, Built, Limits, ScoreJob, Scores
+from modelfleet_server.builds.domain import (
+    AnswerJob,
+    BuildJob,
+    Built,
+    GradeJob,
+    Limits,
+    Scores,
+)
 from modelfleet_server.builds.errors import ChildError, ParityError
+from modelfleet_server.builds.launcher import Machine
 
 SAMPLES = 256
 """So many of the evaluation set: emulation is some ten times as slow."""
 LIMITS = Limits(memory_mb=None, cpu_s=300, wall_s=600.0)
 """QEMU reserves all addresses there are: the native build before bounds the memory."""
+NATIVE = Limits(memory_mb=8192, cpu_s=300, wall_s=600.0)
+FOREIGN = "modelfleet-python-{arch}"
+"""What starts Python of another architecture."""
 
 
 class Proof(NamedTuple):
@@ -39,14 +51,21 @@ class Proof(NamedTuple):
     unproven: list[str]
 
 
-def find_emulator(machine: Emulated) -> Path | None:
-    """Return the QEMU that emulates `machine` for the Python that runs here, if any."""
-    if machine.arch != platform.machine():
-        return None  # it would need a Python and ONNX Runtime of that architecture
-    for name in (f"qemu-{machine.arch}-static", f"qemu-{machine.arch}"):
+def find_machine(wanted: Emulated) -> Machine | None:
+    """Return what runs Python on an emulated processor, None where it is not installed.
+
+    For the architecture of this machine that is QEMU and this Python. Any other needs a
+    Python and ONNX Runtime of its own: a program `modelfleet-python-ARCH` on the path, such
+    as tools/arm64_root.sh makes, that understands QEMU's environment.
+    """
+    chosen = {"QEMU_CPU": wanted.cpu}
+    if wanted.arch != platform.machine():
+        found = shutil.which(FOREIGN.format(arch=wanted.arch))
+        return Machine((found,), chosen, foreign=True) if found else None
+    for name in (f"qemu-{wanted.arch}-static", f"qemu-{wanted.arch}"):
         found = shutil.which(name)
         if found:
-            return Path(found)
+            return Machine((found, sys.executable), chosen)
     return None
 
 
@@ -100,54 +119,68 @@ def prove(
     unproven: list[str] = []
     if not built.precision.startswith("int"):
         return Proof("", accuracy, unproven)
-    right = None
-    for machine in job.profile.prove.emulated:
-        emulator = find_emulator(machine)
-        if emulator is None:
-            unproven.append(f"{machine.cpu}: qemu-{machine.arch} is not installed here")
+    for wanted in job.profile.prove.emulated:
+        machine = find_machine(wanted)
+        if machine is None:
+            unproven.append(f"{wanted.cpu}: {_missing(wanted)} is not installed here")
             continue
-        right = right or _score(Path(job.master), job, schema, [], ask)
-        prefix = [str(emulator), "-cpu", machine.cpu]
         try:
-            scores = _score(variant, job, schema, prefix, ask)
+            scores = _score(variant, job, schema, machine, ask)
         except ChildError as error:
             # too slow to emulate, or QEMU itself: the variant has done nothing wrong
-            unproven.append(f"{machine.cpu}: {error.what}")
+            unproven.append(f"{wanted.cpu}: {error.what}")
             continue
-        accuracy[machine.cpu] = scores.right / len(scores.answers)
-        reason = judge(built.recipe_name, scores, right, job.profile)
+        accuracy[wanted.cpu] = scores.accuracy
+        reason = judge(built.recipe_name, scores, job.profile)
         if reason:
-            return Proof(f"on an emulated {machine.cpu}, {reason}", accuracy, unproven)
+            return Proof(f"on an emulated {wanted.cpu}, {reason}", accuracy, unproven)
     return Proof("", accuracy, unproven)
 
 
-def judge(name: str, scores: Scores, master: Scores, profile: Profile) -> str:
+def judge(name: str, scores: Scores, profile: Profile) -> str:
     """Return why a variant is out of its budget, "" if it is within.
 
     Args:
         name: Of the recipe.
-        scores: Of the variant, as emulated.
-        master: Of the master, on the same samples, as this machine computes.
+        scores: Of the variant as emulated, beside the master as this machine computes.
         profile: Whose budget counts.
     """
-    pairs = zip(scores.answers, master.answers, strict=True)
     one = Candidate(
         name=name,
         precision="",
-        accuracy=scores.right / len(scores.answers),
-        disagreements=sum(mine != other for mine, other in pairs),
-        samples=len(scores.answers),
+        accuracy=scores.accuracy,
+        disagreements=scores.disagreements,
+        samples=scores.samples,
     )
-    return out_of_budget(one, master.right / len(master.answers), profile.objective)
+    return out_of_budget(one, scores.master_accuracy, profile.objective)
+
+
+def _missing(wanted: Emulated) -> str:
+    if wanted.arch != platform.machine():
+        return FOREIGN.format(arch=wanted.arch)
+    return f"qemu-{wanted.arch}"
 
 
 def _score(
-    model: Path, job: BuildJob, schema: Schema, prefix: list[str], ask: children.Ask
+    variant: Path, job: BuildJob, schema: Schema, machine: Machine, ask: children.Ask
 ) -> Scores:
-    wanted = ScoreJob(
-        model=str(model), evaluation=job.evaluation, schema=schema, samples=SAMPLES
+    """Let the emulated processor answer, and this one judge."""
+    answers = variant.with_suffix(".answers.npy")
+    asked = AnswerJob(
+        model=str(variant),
+        evaluation=job.evaluation,
+        schema=schema,
+        samples=SAMPLES,
+        answers=str(answers),
     )
-    return children.score(wanted, LIMITS, ask, prefix=prefix)
+    children.answer(asked, LIMITS, ask, machine)
+    wanted = GradeJob(
+        master=job.master, evaluation=job.evaluation, schema=schema, answers=str(answers)
+    )
+    try:
+        return children.grade(wanted, NATIVE, ask)
+    finally:
+        answers.unlink()
 
 
 def _with_proof(built: Built, proof: Proof) -> Built:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from modelfleet_manifests.release import Schema
 from modelfleet_server.builds.datasets import Arrays, Dataset
 from modelfleet_server.builds.errors import BuildError, DatasetError
+from modelfleet_server.builds.metrics import find_metric
 
 BATCH = 64
 WARM = 5
@@ -87,12 +88,14 @@ class Loaded:
         return found
 
     def run_all(self, data: Dataset) -> NDArray[Any]:
-        """Return the first output for all samples, in batches of a size that it takes.
+        """Return the first output for all samples, one after the other.
 
         Raises:
             BuildError: It fails.
             DatasetError: The output has not one row per sample.
         """
+        if data.whole:
+            return self._run_calls(data)
         parts: list[NDArray[Any]] = []
         for inputs in data.batches(self.fixed or BATCH):
             there = len(next(iter(inputs.values())))
@@ -100,16 +103,24 @@ class Loaded:
             full = {name: _pad(array, short) for name, array in inputs.items()}
             out = self.run(full)[self.outputs[0]]
             if out.ndim == 0 or len(out) != there + short:
-                raise self.not_a_classifier(out)
+                raise self._not_per_sample(list(out.shape))
             parts.append(out[:there])
         return np.concatenate(parts)
 
-    def not_a_classifier(self, out: NDArray[Any]) -> DatasetError:
-        """Return the error for a first output that cannot be scored."""
+    def _run_calls(self, data: Dataset) -> NDArray[Any]:
+        parts = [self.run(inputs)[self.outputs[0]] for inputs in data.batches(1)]
+        shapes = {part.shape for part in parts}
+        if len(shapes) != 1:
+            raise self._not_per_sample(sorted(shapes))
+        # a call of one sample answers with one row
+        single = parts[0].ndim > 1 and len(parts[0]) == 1
+        return np.concatenate(parts) if single else np.stack(parts)
+
+    def _not_per_sample(self, shape: list[Any]) -> DatasetError:
         return DatasetError(
-            f"{self.name} cannot be scored as a classifier: its first output "
-            f"{self.outputs[0]!r} has the shape {list(out.shape)}",
-            "Put the output with one score per class, [samples, classes], first.",
+            f"{self.name} cannot be scored, not even as a classifier: its first output "
+            f"{self.outputs[0]!r} has the shape {shape}",
+            "Put an output with one row per sample first.",
         )
 
 
@@ -117,19 +128,6 @@ def fixed_batch(schema: Schema) -> int | None:
     """Return how many samples the model takes at once, None if any number."""
     fixed = {tensor.shape[0] for tensor in schema.inputs if tensor.shape} - {-1}
     return max(fixed) if fixed else None
-
-
-def scores_of(loaded: Loaded, data: Dataset) -> NDArray[Any]:
-    """Return the first output for each sample: one score per class.
-
-    Raises:
-        DatasetError: The first output is not one row of numbers per sample.
-        BuildError: The model fails.
-    """
-    scores = loaded.run_all(data)
-    if scores.ndim != 2 or scores.shape[1] < 2 or scores.dtype.kind not in "fiu":  # noqa: PLR2004
-        raise loaded.not_a_classifier(scores)
-    return scores
 
 
 def latencies_ms(
@@ -145,7 +143,7 @@ def latencies_ms(
         data: Samples to run; cycled through.
         timer: Seconds of this thread's CPU time.
     """
-    size = models[0].fixed or 1
+    size = 1 if data.whole else models[0].fixed or 1
     first = data.take(np.arange(min(32, max(1, len(data) // size)) * size) % len(data))
     full = list(first.batches(size))
     for model in models:
@@ -163,11 +161,54 @@ def latencies_ms(
     return [np.array(times) for times in taken]
 
 
-def distance(scores: NDArray[Any], reference: NDArray[Any]) -> float:
-    """Return the largest difference as a share of the largest reference."""
-    off = np.abs(scores.astype(np.float64) - reference.astype(np.float64)).max()
-    largest = np.abs(reference.astype(np.float64)).max()
-    return float(off / max(largest, np.finfo(np.float32).tiny))
+class Exam:
+    """An evaluation set with the master's answers, by which those of others are judged.
+
+    Args:
+        master: The full-precision model.
+        data: The evaluation set.
+
+    Raises:
+        BuildError: The master fails.
+        DatasetError: Its answers cannot be judged by the set's metric and labels.
+    """
+
+    def __init__(self, master: Loaded, data: Dataset) -> None:
+        self.metric = find_metric(data.metric)
+        self.answers = master.run_all(data)
+        self.truth = self.answers if data.labels is None else data.labels
+        self.metric.check(self.answers, self.truth)
+        self.accuracy = self.metric.score(self.answers, self.truth)
+
+    def grade(self, answers: NDArray[Any]) -> tuple[float, int]:
+        """Return how good `answers` are, and on how many samples they are others.
+
+        Raises:
+            DatasetError: They cannot be judged.
+        """
+        self.metric.check(answers, self.truth)
+        same = self.metric.same(answers, self.answers)
+        return self.metric.score(answers, self.truth), int((~same).sum())
+
+    def margins(self) -> NDArray[np.float64]:
+        """Return how far the master is from another decision, by sample."""
+        return self.metric.margins(self.answers)
+
+
+def distances(answers: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the largest difference of each sample, as a share of the largest reference."""
+    count = len(answers)
+    if answers.shape != reference.shape:
+        return np.ones(count)
+    if answers.dtype.kind not in "biuf":
+        return np.asarray((answers != reference).reshape(count, -1).any(axis=1), float)
+    # one by one: all answers of a text recognizer in float64 would be a gigabyte
+    off = [
+        float(np.abs(mine.astype(np.float64) - other).max(initial=0))
+        for mine, other in zip(answers, reference, strict=True)
+    ]
+    largest = max(abs(float(reference.max())), abs(float(reference.min())))
+    return np.array(off) / max(largest, float(np.finfo(np.float32).tiny))
 
 
 def resident_mb() -> float:

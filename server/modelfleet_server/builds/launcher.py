@@ -7,10 +7,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event
-from typing import IO
+from typing import IO, NamedTuple
 
 import msgspec
 
@@ -49,8 +49,25 @@ class Ask:
         self.stop = stop or Event()
 
 
+class Machine(NamedTuple):
+    """What starts a child: this Python, or one under an emulator.
+
+    Attributes:
+        start: The program and its first arguments.
+        environment: What else it must be told.
+        foreign: Its packages are its own; those beside this server are no use to it.
+    """
+
+    start: tuple[str, ...]
+    environment: Mapping[str, str] = {}
+    foreign: bool = False
+
+
+HERE = Machine((sys.executable,))
+
+
 def run_child(
-    job: Job, limits: Limits, folder: Path, ask: Ask, *, prefix: Sequence[str] = ()
+    job: Job, limits: Limits, folder: Path, ask: Ask, *, machine: Machine = HERE
 ) -> Answer:
     """Run one job to its end and return the last answer.
 
@@ -59,7 +76,7 @@ def run_child(
         limits: What the child may use.
         folder: Its working directory.
         ask: Progress and stop.
-        prefix: What the child is started by.
+        machine: What it is started by.
 
     Raises:
         InvalidError: The child says that it is refused.
@@ -68,12 +85,12 @@ def run_child(
     """
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(  # noqa: S603 our own program, perhaps emulated
-            [*prefix, sys.executable, "-P", "-m", "modelfleet_server.builds.child"],
+            [*machine.start, "-P", "-m", "modelfleet_server.builds.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
             cwd=folder,
-            env=_environment(folder),
+            env=_environment(folder, machine),
             start_new_session=True,
         )
         order = Order(job=job, limits=limits, parent=os.getpid())
@@ -91,13 +108,20 @@ def run_child(
     return last
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: Path, machine: Machine) -> dict[str, str]:
     """Nothing of the server's own environment: it may hold secrets."""
-    homes = {
-        str(Path(package.__file__).parents[1])
+    packages = [
+        Path(package.__file__).parent
         for package in (modelfleet_server, modelfleet_manifests)
         if package.__file__
-    }
+    ]
+    homes = {str(package.parent) for package in packages}
+    if machine.foreign:
+        ours = folder / "packages"
+        ours.mkdir()
+        for package in packages:
+            (ours / package.name).symlink_to(package)
+        homes = {str(ours)}
     return {
         "PATH": os.defpath,
         "PYTHONPATH": os.pathsep.join(sorted(homes)),
@@ -108,6 +132,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "TMPDIR": str(folder),
         "HOME": str(folder),
+        **machine.environment,
     }
 
 

@@ -42,23 +42,28 @@ class Trial(NamedTuple):
 
 
 class Material(NamedTuple):
-    """What a build starts from; `scores` are the master's on the evaluation set."""
+    """What a build starts from.
+
+    Attributes:
+        master: The full-precision model.
+        facts: What the door found out about it.
+        evaluation: Samples to judge by.
+        calibration: Samples to quantize by.
+        exam: The master's answers, and what judges those of others.
+        spreads: By how much any candidate differed from the master, by sample so far.
+    """
 
     master: Path
     facts: ModelFacts
     evaluation: Dataset
     calibration: Dataset | None
-    scores: NDArray[Any]
+    exam: evaluate.Exam
+    spreads: NDArray[np.float64]
 
     @property
     def schema(self) -> Schema:
         """Of the master, and so of every variant."""
         return self.facts.schema
-
-    @property
-    def accuracy(self) -> float:
-        """Of the master."""
-        return float((self.scores.argmax(axis=1) == self.evaluation.labels).mean())
 
 
 def make(job: BuildJob, folder: Path, tell: Tell) -> Built:
@@ -79,7 +84,7 @@ def make(job: BuildJob, folder: Path, tell: Tell) -> Built:
     tell(Progress("measuring", total - 3, total))
     _time(material, front, trials)
     _weigh(job, front, trials)
-    chosen, why = choose(job.profile, front, material.accuracy, override=job.override)
+    chosen, why = choose(job.profile, front, material.exam.accuracy, override=job.override)
     tell(Progress("choosing golden inputs", total - 2, total))
     built = _finish(material, trials[chosen.name], chosen, folder)
     tell(Progress("packing", total - 1, total))
@@ -128,7 +133,8 @@ def build_candidate(
     Raises:
         BuildError: A step failed.
     """
-    batch = evaluate.fixed_batch(door.check(master).schema) or CALIBRATION_BATCH
+    facts = door.check(master)
+    batch = evaluate.fixed_batch(facts.schema) or CALIBRATION_BATCH
     steps.build(master, recipe, steps.Bench(out.parent, calibration, batch), out)
 
 
@@ -137,8 +143,8 @@ def _read(job: BuildJob) -> Material:
     calibration = None if job.calibration is None else Path(job.calibration)
     facts, evaluation, samples = read_material(master, Path(job.evaluation), calibration)
     loaded = evaluate.Loaded(master, facts.schema, "the master")
-    scores = evaluate.scores_of(loaded, evaluation)
-    return Material(master, facts, evaluation, samples, scores)
+    exam = evaluate.Exam(loaded, evaluation)
+    return Material(master, facts, evaluation, samples, exam, np.zeros(len(evaluation)))
 
 
 def _attempt(
@@ -158,20 +164,20 @@ def _attempt(
         return one
     before = evaluate.resident_mb()
     try:
-        trial, scores = _try(job.profile, material, recipe, folder)
+        trial, answers = _try(job.profile, material, recipe, folder)
     except BuildError as error:
         if recipe == job.profile.baseline:
             raise
         one.refused = error.what
         return one
     trials[recipe.name] = trial
-    answers = scores.argmax(axis=1)
     one.memory_mb = max(0.0, evaluate.resident_mb() - before)
     one.size = trial.path.stat().st_size
     one.samples = len(answers)
-    one.distance = evaluate.distance(scores, material.scores)
-    one.accuracy = float((answers == material.evaluation.labels).mean())
-    one.disagreements = int((answers != material.scores.argmax(axis=1)).sum())
+    spreads = evaluate.distances(answers, material.exam.answers)
+    np.maximum(material.spreads, spreads, out=material.spreads)
+    one.distance = float(spreads.max())
+    one.accuracy, one.disagreements = material.exam.grade(answers)
     return one
 
 
@@ -187,7 +193,7 @@ def _try(
     name = f"the {recipe.name} variant"
     _check_door(profile, path, name)
     loaded = evaluate.Loaded(path, material.schema, name)
-    return Trial(recipe, path, loaded), evaluate.scores_of(loaded, material.evaluation)
+    return Trial(recipe, path, loaded), loaded.run_all(material.evaluation)
 
 
 def _check_door(profile: Profile, path: Path, name: str) -> None:
@@ -230,36 +236,31 @@ def _weigh(job: BuildJob, front: list[Candidate], trials: dict[str, Trial]) -> N
 
 def _finish(material: Material, trial: Trial, chosen: Candidate, folder: Path) -> Built:
     recipe, tools = trial.recipe, steps.installed_tools()
-    fixed = evaluate.fixed_batch(material.schema)
-    picked = material.evaluation.take(
-        golden.least_sure(material.scores, fixed or golden.COUNT)
+    reference = golden.make_golden(
+        trial.loaded,
+        material.evaluation,
+        golden.pick(material.exam.margins(), material.spreads),
+        material.schema,
+        recipe.precision,
     )
-    if fixed and len(picked) < fixed:
-        raise BuildError(
-            f"the evaluation set has fewer samples than the model takes at once ({fixed})",
-            "Publish a larger evaluation set.",
-        )
-    outputs = trial.loaded.run(picked.inputs)
-    reference = golden.write_golden(picked.inputs, outputs, fewest=fixed or 1)
-    (folder / GOLDEN).write_bytes(reference)
+    (folder / GOLDEN).write_bytes(reference.data)
     path = trial.path.rename(folder / MODEL)
     length = path.stat().st_size
-    atol, rtol = golden.tolerances(recipe.precision, outputs)
     return Built(
         recipe_name=recipe.name,
         precision=recipe.precision,
         why="",
         opset=steps.opset_of(onnx.load(path)),
         model=BuiltFile(name=MODEL, length=length),
-        golden=BuiltFile(name=GOLDEN, length=len(reference)),
-        atol=atol,
-        rtol=rtol,
+        golden=BuiltFile(name=GOLDEN, length=len(reference.data)),
+        atol=reference.atol,
+        rtol=reference.rtol,
         recipe=recipe_digest(recipe, tools),
         toolchain=toolchain_digest(tools),
         calibrated=recipe.calibrated,
         metrics={
             "accuracy": evaluate.decimal(chosen.accuracy or 0.0, 4),
-            "master-accuracy": evaluate.decimal(material.accuracy, 4),
+            "master-accuracy": evaluate.decimal(material.exam.accuracy, 4),
             "disagreement": evaluate.decimal(
                 (chosen.disagreements or 0) / chosen.samples, 4
             ),

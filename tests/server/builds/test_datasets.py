@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.server.builds.models import write_set
 
 from modelfleet_manifests.release import Schema, Tensor
-from modelfleet_server.builds.datasets import read_dataset
+from modelfleet_server.builds.datasets import merge_calls, read_dataset
 from modelfleet_server.builds.errors import DatasetError
 
 SCHEMA = Schema(
@@ -48,8 +48,10 @@ def test_a_fitting_set_is_read(tmp_path: Path) -> None:
         ({"x": np.zeros((5, 3), np.float32)}, r"\[5, 3\]"),
         ({"x": np.zeros(5, np.float32)}, r"\[5\]"),
         ({"x": np.zeros((0, 4), np.float32)}, r"\[0\] samples"),
-        ({"y": np.zeros(4, np.int64)}, "one whole number per sample"),
-        ({"y": np.zeros(5)}, "one whole number per sample"),
+        ({"y": np.zeros(4, np.int64)}, "a label for each sample"),
+        ({"y": np.array(1)}, "a label for each sample"),
+        ({"metric": np.array([1, 2])}, "name of a metric"),
+        ({"metric": np.array("beauty")}, "no metric 'beauty'"),
     ],
 )
 def test_a_set_that_does_not_fit_is_refused(
@@ -73,6 +75,36 @@ def test_a_pickle_in_an_npz_is_never_loaded(tmp_path: Path) -> None:
     save_set(tmp_path / "set.npz", GOOD | {"x": objects})
     with pytest.raises(DatasetError, match="not an npz of plain arrays"):
         read_dataset(tmp_path / "set.npz", SCHEMA, labelled=True, what="the set")
+
+
+STATEFUL = Schema(
+    inputs=[
+        Tensor(name="sound", datatype="FP32", shape=[-1, 8]),
+        Tensor(name="state", datatype="FP32", shape=[2, -1, 3]),
+        Tensor(name="rate", datatype="INT64", shape=[]),
+    ],
+    outputs=[Tensor(name="voice", datatype="FP32", shape=[-1, 1])],
+)
+
+
+def test_a_model_with_a_state_is_given_whole_calls(tmp_path: Path) -> None:
+    arrays: dict[str, NDArray[Any] | None] = {
+        "sound": np.arange(40, dtype=np.float32).reshape(5, 1, 8),
+        "state": np.zeros((5, 2, 1, 3), np.float32),
+        "rate": np.full(5, 16000),
+        "y": np.zeros(5, np.int64),
+    }
+    save_set(tmp_path / "set.npz", arrays)
+    data = read_dataset(tmp_path / "set.npz", STATEFUL, labelled=True, what="the set")
+    assert (data.whole, len(data)) == (True, 5)
+    calls = list(data.batches(64))
+    assert [call["sound"].shape for call in calls] == [(1, 8)] * 5
+    assert calls[0]["rate"].shape == ()
+    joined = merge_calls(calls, STATEFUL)
+    assert joined is not None
+    assert (joined["sound"].shape, joined["state"].shape) == ((5, 8), (2, 5, 3))
+    calls[1]["rate"] = np.array(8000)
+    assert merge_calls(calls, STATEFUL) is None
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(

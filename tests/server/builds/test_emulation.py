@@ -10,18 +10,35 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 from tests.server.builds.models import CALIBRATION, EVALUATION, dense, digits, save
+from tests.support import system
 
 from modelfleet_manifests.profiles.definition import Emulated, Profile
 from modelfleet_manifests.profiles.recipe import RaiseOpset, Recipe, Static
 from modelfleet_server.builds import children, door, emulation
-from modelfleet_server.builds.domain import BuildJob, Built, ScoreJob, Scores
+from modelfleet_server.builds.domain import AnswerJob, BuildJob, Built, GradeJob, Scores
+from modelfleet_server.builds.errors import DatasetError
+from modelfleet_server.builds.launcher import HERE, Machine
 from modelfleet_server.builds.probe import EXACT, SATURATED, make_probe
 from modelfleet_server.builds.recipes import plan_for
 
 HASWELL = Emulated(arch="x86_64", cpu="Haswell")
-needs_qemu = pytest.mark.skipif(
-    emulation.find_emulator(HASWELL) is None, reason="qemu-x86_64 is not installed"
-)
+ARM_ROOT = system.ROOT / ".cache" / "arm64" / "root" / "bin"
+
+
+@pytest.fixture
+def qemu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test needs QEMU, wherever `make system` put it."""
+    monkeypatch.setenv("PATH", system.PLACES)
+    if emulation.find_machine(HASWELL) is None:
+        system.give_up("qemu-x86_64")
+
+
+@pytest.fixture
+def arm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test needs the root of 64-bit ARM programs, which is not made for it."""
+    monkeypatch.setenv("PATH", f"{ARM_ROOT}{os.pathsep}{os.environ['PATH']}")
+    if emulation.find_machine(Emulated(arch="aarch64", cpu="cortex-a76")) is None:
+        pytest.skip("there is no root of ARM programs: tools/arm64_root.sh")
 
 
 def proven(job: BuildJob, folder: Path) -> tuple[Built, Path]:
@@ -67,7 +84,7 @@ def test_what_cannot_be_emulated_here_is_told(
     built, _ = proven(digits_job(assumed("x86-avx2")), tmp_path)
     assert built.recipe_name == "int8"
     assert built.unproven == ["Haswell: qemu-x86_64 is not installed here"]
-    assert emulation.find_emulator(Emulated(arch="s390x", cpu="max")) is None
+    assert emulation.find_machine(Emulated(arch="s390x", cpu="max")) is None
 
 
 def test_an_emulator_that_fails_proves_nothing_and_fails_nothing(
@@ -93,19 +110,19 @@ def test_full_precision_needs_no_proof(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "right", "words"),
+    ("others", "accuracy", "words"),
     [
-        ([1] * 100, 100, ""),
-        ([1] * 98 + [2] * 2, 98, ""),
-        ([1] * 88 + [2] * 12, 88, "loses 0.1200 of accuracy"),
-        ([1] * 90 + [2] * 10, 99, "on 10 of 100 samples"),
+        (0, 1.0, ""),
+        (2, 0.98, ""),
+        (12, 0.88, "loses 0.1200 of accuracy"),
+        (10, 0.99, "on 10 of 100 samples"),
     ],
 )
-def test_the_budget_is_the_same_as_here(answers: list[int], right: int, words: str) -> None:
-    master = Scores(answers=[1] * 100, right=100)
-    reason = emulation.judge(
-        "int8", Scores(answers=answers, right=right), master, plan_for("x86-avx2")
+def test_the_budget_is_the_same_as_here(others: int, accuracy: float, words: str) -> None:
+    scores = Scores(
+        accuracy=accuracy, master_accuracy=1.0, disagreements=others, samples=100
     )
+    reason = emulation.judge("int8", scores, plan_for("x86-avx2"))
     assert words in reason
     assert bool(reason) is bool(words)
 
@@ -141,7 +158,7 @@ def saturating(folder: Path) -> BuildJob:
     )
 
 
-@needs_qemu
+@pytest.mark.usefixtures("qemu")
 @pytest.mark.slow
 def test_a_variant_that_saturates_on_its_devices_does_not_ship(tmp_path: Path) -> None:
     """It is as good as its master where VNNI computes exactly."""
@@ -156,7 +173,21 @@ def test_a_variant_that_saturates_on_its_devices_does_not_ship(tmp_path: Path) -
     assert (folder / "model.onnx").stat().st_size == built.model.length
 
 
-@needs_qemu
+@pytest.mark.usefixtures("arm")
+@pytest.mark.parametrize("profile", ["arm64", "arm64-dotprod"])
+@pytest.mark.slow
+def test_the_shipped_recipes_keep_their_accuracy_on_arm(
+    tmp_path: Path, profile: str
+) -> None:
+    plan = plan_for(profile)
+    built, _ = proven(digits_job(plan), tmp_path)
+    (chosen,) = [one for one in built.front if one.chosen]
+    assert (chosen.name, built.unproven) == ("int8", [])
+    (accuracy,) = chosen.emulated.values()
+    assert abs(accuracy - (chosen.accuracy or 0)) < 0.02
+
+
+@pytest.mark.usefixtures("qemu")
 @pytest.mark.slow
 def test_the_shipped_recipe_keeps_its_accuracy_without_vnni(tmp_path: Path) -> None:
     built, _ = proven(digits_job(assumed("x86-avx2")), tmp_path)
@@ -166,20 +197,54 @@ def test_the_shipped_recipe_keeps_its_accuracy_without_vnni(tmp_path: Path) -> N
     assert built.unproven == []
 
 
-def test_a_child_may_be_started_by_another_program(tmp_path: Path) -> None:
-    """As an emulator is: a program that starts the one behind its options."""
-    program = tmp_path / f"qemu-{os.uname().machine}-static"
-    program.write_text('#!/bin/sh\n[ "$1" = -cpu ] && shift 2\nexec "$@"\n')
-    program.chmod(0o700)
-    job = digits_job(assumed("x86-avx2"))
+def answers_of(folder: Path, machine: Machine, samples: int = 100) -> Scores:
+    """What `machine` answers with the digits' master, judged here."""
     schema = door.check(digits()).schema
-    wanted = ScoreJob(
-        model=job.master, evaluation=job.evaluation, schema=schema, samples=100
+    path = folder / "answers.npy"
+    asked = AnswerJob(
+        model=str(digits()),
+        evaluation=str(EVALUATION),
+        schema=schema,
+        samples=samples,
+        answers=str(path),
     )
     ask = children.Ask()
-    plain = children.score(wanted, emulation.LIMITS, ask)
-    started = children.score(
-        wanted, emulation.LIMITS, ask, prefix=[str(program), "-cpu", "max"]
+    assert children.answer(asked, emulation.LIMITS, ask, machine) == samples
+    wanted = GradeJob(
+        master=str(digits()), evaluation=str(EVALUATION), schema=schema, answers=str(path)
     )
-    assert plain == started
-    assert plain.right > 90
+    return children.grade(wanted, emulation.NATIVE, ask)
+
+
+def test_a_child_may_be_started_by_another_program(tmp_path: Path) -> None:
+    """As an emulator is: a program that starts the one behind it."""
+    program = tmp_path / "emulator"
+    program.write_text('#!/bin/sh\n[ "$QEMU_CPU" = max ] || exit 3\nexec "$@"\n')
+    program.chmod(0o700)
+    machine = Machine((str(program), *HERE.start), {"QEMU_CPU": "max"}, foreign=True)
+    found = answers_of(tmp_path, machine)
+    assert found == answers_of(tmp_path, HERE)
+    assert (found.disagreements, found.samples) == (0, 100)
+    assert found.accuracy == found.master_accuracy > 0.9
+
+
+@pytest.mark.usefixtures("arm")
+@pytest.mark.slow
+def test_another_architecture_answers_with_its_own_runtime(tmp_path: Path) -> None:
+    machine = emulation.find_machine(Emulated(arch="aarch64", cpu="cortex-a72"))
+    assert machine
+    found = answers_of(tmp_path, machine, samples=32)
+    assert (found.disagreements, found.samples) == (0, 32)
+
+
+def test_answers_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "answers.npy"
+    wanted = GradeJob(master=str(digits()), evaluation=str(EVALUATION),
+                      schema=door.check(digits()).schema, answers=str(path))  # fmt: skip
+    for content in (None, b"no array", np.array([{}])):
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content is not None:
+            np.save(path, content)
+        with pytest.raises(DatasetError, match="answers cannot be read"):
+            children.grade(wanted, emulation.NATIVE, children.Ask())

@@ -228,22 +228,40 @@ def test_a_fixed_batch_size_is_kept(make: Make, tmp_path: Path) -> None:
     assert inputs["x"].shape == (8, 4)
 
 
-def test_golden_inputs_are_those_the_master_is_least_sure_of(
+def test_golden_inputs_are_near_the_decision_or_tell_candidates_apart(
     make: Make, tmp_path: Path
 ) -> None:
-    make("generic")
-    inputs, outputs = load_golden(tmp_path)
+    make("arm64")
+    inputs, _ = load_golden(tmp_path)
     with np.load(EVALUATION) as data:
         everything = data["x"]
-    (scores,) = ort.InferenceSession(digits()).run(None, {"x": everything})
+    golden_rows = {row.tobytes() for row in inputs["x"]}
 
-    def margins(logits: np.ndarray) -> np.ndarray:
-        best = np.sort(logits, axis=1)
-        return np.asarray(best[:, -1] - best[:, -2])
+    def among(order: np.ndarray) -> int:
+        return sum(everything[i].tobytes() in golden_rows for i in order[:8])
 
-    chosen = margins(outputs["logits"])
-    assert np.allclose(chosen, np.sort(margins(scores))[:16], atol=1e-4)
-    assert inputs["x"].dtype == np.float32
+    scores = run(digits(), {"x": everything})
+    best = np.sort(scores, axis=1)
+    assert among(np.argsort(best[:, -1] - best[:, -2])) == 8
+    off = np.abs(run(tmp_path / "model.onnx", {"x": everything}) - scores).max(axis=1)
+    assert among(np.argsort(-off)) >= 4  # other candidates were tried too
+    assert (tmp_path / "golden.npz").stat().st_size < 300_000
+
+
+def test_golden_inputs_tell_a_variant_from_another(make: Make, tmp_path: Path) -> None:
+    """Else a device that was given the wrong file would not notice."""
+    folders = [tmp_path / "full", tmp_path / "int8"]
+    for folder in folders:
+        folder.mkdir()
+    built, _ = make("generic", folder=folders[0]), make("arm64", folder=folders[1])
+    inputs, outputs = load_golden(folders[0])
+    allowed = float(built.atol) + float(built.rtol) * np.abs(outputs["logits"])
+    right, wrong = (
+        np.abs(run(folder / "model.onnx", inputs) - outputs["logits"]) <= allowed
+        for folder in folders
+    )
+    assert right.all()
+    assert not wrong.all(axis=1).any()  # each input of its own tells
 
 
 def test_what_is_built_is_packed_where_that_makes_it_smaller(
