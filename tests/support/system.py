@@ -38,6 +38,19 @@ def require_chromium() -> Path:
     )
 
 
+def require_postgresql() -> Path:
+    """Return the directory with `initdb` and `postgres`, or end the test."""
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    unpacked = sorted(
+        (UNPACKED.parent / "postgresql").glob("root/usr/lib/postgresql/*/bin")
+    )
+    found = find_program("initdb")
+    for place in [*debian, *unpacked, *([found.parent] if found else [])]:
+        if (place / "initdb").exists() and (place / "postgres").exists():
+            return place
+    return give_up("postgresql")
+
+
 def give_up(part: str) -> NoReturn:
     """Skip the running test for want of `part`; where CI is set, fail it."""
     reason = f"{part} is neither installed nor unpacked: make system"

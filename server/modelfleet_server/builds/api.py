@@ -1,17 +1,20 @@
 """Routes for builds: how far they are, why they failed, and once more."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
-from sqlmodel import select
+from sqlmodel import Session, select
 
 from modelfleet_server.builds import service
 from modelfleet_server.builds.choosing import Candidate, interval
-from modelfleet_server.builds.domain import State
 from modelfleet_server.builds.overrides import Override, override
 from modelfleet_server.builds.tables import Build
+from modelfleet_server.jobs.domain import State as JobState
+from modelfleet_server.jobs.service import find_jobs
+from modelfleet_server.jobs.tables import Job
 from modelfleet_server.kit.access import ApproverDep, OperatorDep, ViewerDep
 from modelfleet_server.kit.api import NowDep, ReadDep, WriteDep
 from modelfleet_server.kit.paging import Page, PageDep, fetch_page
@@ -56,12 +59,16 @@ class OverrideIn(BaseModel):
 
 
 class BuildOut(BaseModel):
-    """A build. What it made, from `precision` to `unproven`, is null until it is done."""
+    """A build. What it made, from `precision` to `unproven`, is null until it is done.
+
+    `job` and what it tells (`attempts`, `step`, `done`, `of`, `started_ms`) are of its job,
+    as long as that is kept.
+    """
 
     id: str
     version_id: str
     profile: str
-    state: State
+    state: Literal["queued", "running", "done", "failed"]
     attempts: int
     override: str
     step: str
@@ -75,16 +82,25 @@ class BuildOut(BaseModel):
     metrics: dict[str, str] | None
     candidates: list[CandidateOut] | None
     unproven: list[str] | None
+    job: str | None
     queued_ms: int
     started_ms: int | None
     finished_ms: int | None
 
     @classmethod
-    def of_row(cls, build: Build) -> "BuildOut":
-        """Return what the API tells of `build`."""
+    def of_row(cls, build: Build, job: Job | None) -> "BuildOut":
+        """Return what the API tells of `build` and its job."""
         built = service.read_built(build)
+        runs = job is not None and job.state is JobState.RUNNING
         return cls(
-            **build.model_dump(exclude={"built_json"}),
+            **build.model_dump(exclude={"built_json", "state"}),
+            state="running" if runs else build.state.value,
+            job=job.id if job else None,
+            attempts=job.starts if job else 0,
+            step=job.step if job else "",
+            done=job.done if job else 0,
+            of=job.of if job else 0,
+            started_ms=job.started_ms if job else None,
             precision=built.precision if built else None,
             why=built.why if built else None,
             metrics=built.metrics if built else None,
@@ -106,13 +122,13 @@ def get_builds(
         statement = statement.where(Build.version_id == version)
     keys = [Build.queued_ms, Build.id]
     rows, after = fetch_page(session, statement, keys, ask, newest_first=True)
-    return Page(items=[BuildOut.of_row(row) for row in rows], next=after)
+    return Page(items=_tell(session, rows), next=after)
 
 
 @router.get("/{build_id}")
 def get_build(build_id: str, session: ReadDep, _actor: ViewerDep) -> BuildOut:
     """Show one build."""
-    return BuildOut.of_row(service.get_build(session, build_id))
+    return _tell(session, [service.get_build(session, build_id)])[0]
 
 
 @router.post("/{build_id}/retry")
@@ -120,7 +136,8 @@ def post_retry(
     build_id: str, session: WriteDep, actor: OperatorDep, now: NowDep
 ) -> BuildOut:
     """Queue a failed build again."""
-    return BuildOut.of_row(service.retry(session, build_id, actor=str(actor), at_ms=now))
+    build = service.retry(session, build_id, actor=str(actor), at_ms=now)
+    return _tell(session, [build])[0]
 
 
 @router.post("/{build_id}/override")
@@ -135,4 +152,9 @@ def post_override(
         actor=str(actor),
         at_ms=now,
     )
-    return BuildOut.of_row(build)
+    return _tell(session, [build])[0]
+
+
+def _tell(session: Session, builds: Sequence[Build]) -> list[BuildOut]:
+    jobs = find_jobs(session, service.KIND, [build.id for build in builds])
+    return [BuildOut.of_row(build, jobs.get(build.id)) for build in builds]

@@ -26,11 +26,11 @@ from modelfleet_server.builds.domain import (
     Order,
     PatchJob,
     PlainJob,
-    Progress,
     VerifyJob,
     WeighJob,
 )
 from modelfleet_server.builds.errors import ChildError, to_answer
+from modelfleet_server.jobs.domain import Progress
 from modelfleet_server.kit.errors import InvalidError
 
 _PR_SET_PDEATHSIG = 1

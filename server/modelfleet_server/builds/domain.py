@@ -1,7 +1,6 @@
 """A build's life as a table, and what its child is asked and answers."""
 
 from enum import StrEnum
-from typing import NamedTuple
 
 import msgspec
 
@@ -12,11 +11,9 @@ from modelfleet_server.builds.errors import MoveError
 
 
 class State(StrEnum):
-    """Where a build is; stored, so never rename a value."""
+    """Where a build is; stored, so never rename a value. Whether it runs, its job knows."""
 
     QUEUED = "queued"
-    RUNNING = "running"
-    INTERRUPTED = "interrupted"
     DONE = "done"
     FAILED = "failed"
 
@@ -24,25 +21,16 @@ class State(StrEnum):
 class Event(StrEnum):
     """What happens to a build. Only `RETRY` is a person's."""
 
-    START = "start"
     FINISH = "finish"
     FAIL = "fail"
-    LOSE = "lose"
     RETRY = "retry"
 
 
 MOVES: dict[tuple[State, Event], State] = {
-    (State.QUEUED, Event.START): State.RUNNING,
-    (State.INTERRUPTED, Event.START): State.RUNNING,
-    (State.RUNNING, Event.FINISH): State.DONE,
-    (State.RUNNING, Event.FAIL): State.FAILED,
-    (State.RUNNING, Event.LOSE): State.INTERRUPTED,
-    (State.INTERRUPTED, Event.FAIL): State.FAILED,
+    (State.QUEUED, Event.FINISH): State.DONE,
+    (State.QUEUED, Event.FAIL): State.FAILED,
     (State.FAILED, Event.RETRY): State.QUEUED,
 }
-OPEN = frozenset({State.QUEUED, State.RUNNING, State.INTERRUPTED})
-MAX_ATTEMPTS = 3
-"""A build that was lost this often, because it takes the server with it, is failed."""
 
 
 def after(state: State, event: Event) -> State:
@@ -59,14 +47,6 @@ def after(state: State, event: Event) -> State:
             "Only failed builds can be tried again.",
             state=str(state),
         ) from None
-
-
-class Progress(NamedTuple):
-    """How far a build is: the step that runs now, and steps done of all."""
-
-    step: str
-    done: int
-    of: int
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -313,15 +293,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         same: Byte for byte.
+        audited: Not the same, and every number is what the master's rounds to.
         recipe: The name of the recipe that was repeated.
         digest: SHA-256 of what it made here.
         differences: In words; empty where it is the same.
+        against: What the audit found; empty where it was audited, or is the same.
     """
 
     same: bool
+    audited: bool = False
     recipe: str
     digest: str
     differences: list[str] = []
+    against: list[str] = []
 
 
 class WeighJob(msgspec.Struct, frozen=True, kw_only=True, tag="weigh"):

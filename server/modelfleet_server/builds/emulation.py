@@ -8,8 +8,9 @@ devices have what they have. Times under emulation mean nothing and are not take
 import platform
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -69,12 +70,55 @@ def find_machine(wanted: Emulated) -> Machine | None:
     return None
 
 
-def build_proven(
-    job: BuildJob, limits: Limits, folder: Path, schema: Schema, ask: children.Ask
-) -> tuple[Built, Path]:
+class Made(Protocol):
+    """What a build made, wherever its files are."""
+
+    @property
+    def built(self) -> Built:
+        """What was built."""
+
+
+class _InFolder(NamedTuple):
+    built: Built
+    folder: Path
+
+
+M = TypeVar("M", bound=Made)
+
+
+def until_proven(
+    job: BuildJob,
+    build: Callable[[BuildJob], M],
+    prove_made: Callable[[BuildJob, M], Proof],
+) -> tuple[M, Proof]:
     """Build a variant that also keeps its budget on the processors its profile names.
 
     What does not is excluded, and the next best candidate is built.
+
+    Args:
+        job: What to build.
+        build: Builds; how many candidates are excluded tells one attempt from the others.
+        prove_made: Scores what was built.
+
+    Raises:
+        InvalidError: Something is at fault, or no candidate is within its budget.
+    """
+    excluded = dict(job.excluded)
+    while True:
+        tried = msgspec.structs.replace(job, excluded=dict(excluded))
+        made = build(tried)
+        proof = prove_made(tried, made)
+        if not proof.reason or job.override:
+            return made, proof
+        if made.built.recipe_name == job.profile.baseline.name:
+            raise ParityError(proof.reason, "Let an approver override the gate.")
+        excluded[made.built.recipe_name] = proof.reason
+
+
+def build_proven(
+    job: BuildJob, limits: Limits, folder: Path, schema: Schema, ask: children.Ask
+) -> tuple[Built, Path]:
+    """Do `until_proven` below one folder, without a server around it.
 
     Args:
         job: What to build.
@@ -87,21 +131,20 @@ def build_proven(
         What was built, and the folder with its files.
 
     Raises:
-        InvalidError: Something is at fault, or no candidate is within its budget.
+        InvalidError: As `until_proven`.
         StoppedError: `ask.stop` was set.
     """
-    excluded = dict(job.excluded)
-    while True:
-        attempt = folder / str(len(excluded))
+
+    def build(tried: BuildJob) -> _InFolder:
+        attempt = folder / str(len(tried.excluded))
         attempt.mkdir()
-        tried = msgspec.structs.replace(job, excluded=excluded)
-        built = children.build(tried, limits, attempt, ask)
-        proof = prove(tried, built, attempt / built.model.name, schema, ask)
-        if not proof.reason or job.override:
-            return _with_proof(built, proof), attempt
-        if built.recipe_name == job.profile.baseline.name:
-            raise ParityError(proof.reason, "Let an approver override the gate.")
-        excluded[built.recipe_name] = proof.reason
+        return _InFolder(children.build(tried, limits, attempt, ask), attempt)
+
+    def prove_made(tried: BuildJob, made: _InFolder) -> Proof:
+        return prove(tried, made.built, made.folder / made.built.model.name, schema, ask)
+
+    made, proof = until_proven(job, build, prove_made)
+    return with_proof(made.built, proof), made.folder
 
 
 def prove(
@@ -183,7 +226,8 @@ def _score(
         answers.unlink()
 
 
-def _with_proof(built: Built, proof: Proof) -> Built:
+def with_proof(built: Built, proof: Proof) -> Built:
+    """Return what was built with what was proven of it."""
     front = [
         msgspec.structs.replace(one, emulated=proof.accuracy) if one.chosen else one
         for one in built.front

@@ -9,7 +9,6 @@ from modelfleet_server.kit.errors import (
     ConflictError,
     InvalidError,
     NotFoundError,
-    UnavailableError,
 )
 
 
@@ -101,12 +100,6 @@ class BuildNotFoundError(NotFoundError):
     """There is no such build."""
 
     code = "build-not-found"
-
-
-class LostError(UnavailableError):
-    """A build that was cut off again and again: it seems to take the server with it."""
-
-    code = "build-lost"
 
 
 class MoveError(ConflictError):

@@ -21,11 +21,11 @@ from modelfleet_server.builds.domain import (
     BuiltFile,
     ModelFacts,
     Pair,
-    Progress,
 )
 from modelfleet_server.builds.errors import BuildError, ModelError
 from modelfleet_server.builds.patches import pack, weigh
 from modelfleet_server.builds.recipes import recipe_digest, toolchain_digest
+from modelfleet_server.jobs.domain import Progress
 
 CALIBRATION_BATCH = 16
 RANGE_SAMPLES = 128

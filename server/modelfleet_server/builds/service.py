@@ -1,36 +1,40 @@
-"""What can be done with builds; the worker calls most of it. Never commits."""
+"""What can be done with builds; their jobs call most of it. Never commits."""
 
 from collections.abc import Iterable, Mapping
 
 import msgspec
 from sqlmodel import Session, col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_manifests.semver import Version
 from modelfleet_server.audit.service import record
 from modelfleet_server.builds.domain import (
-    MAX_ATTEMPTS,
-    OPEN,
     Built,
     Event,
-    Progress,
     State,
     after,
 )
 from modelfleet_server.builds.errors import (
     BuildNotFoundError,
-    LostError,
 )
 from modelfleet_server.builds.profiles import find_profile, shipped_profiles
 from modelfleet_server.builds.tables import Build
 from modelfleet_server.catalog import service as catalog
 from modelfleet_server.catalog.domain import State as VersionState
+from modelfleet_server.jobs.service import Wish, submit
 from modelfleet_server.kit.access import system
 from modelfleet_server.kit.errors import AppError
 from modelfleet_server.kit.ids import new_id
 
 WORKER = str(system("builds"))
+KIND = "build"
+"""Of the jobs that make variants."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What such a job is told: which build."""
+
+    build: str
 
 
 def queue(
@@ -70,6 +74,8 @@ def queue(
         )
         session.add(there[profile])
     session.flush()
+    for profile in new:
+        _ask_for(session, there[profile], actor=actor, at_ms=at_ms)
     if new:
         detail = {"profiles": new}
         record(session, actor, "builds.queued", version_id, detail, at_ms=at_ms)
@@ -127,43 +133,17 @@ def read_built(build: Build) -> Built | None:
     return msgspec.json.decode(build.built_json, type=Built)
 
 
-def has_work(session: Session) -> bool:
-    """Say whether a build waits."""
-    return session.exec(_waiting()).first() is not None
-
-
-def claim(session: Session, *, at_ms: int) -> Build | None:
-    """Start the build that waits longest and return it, None if none waits."""
-    build = session.exec(_waiting()).first()
-    if build is None:
-        return None
-    build.state = after(build.state, Event.START)
-    build.attempts += 1
-    build.step, build.done, build.of = "starting", 0, 0
-    build.started_ms, build.finished_ms = at_ms, None
-    session.add(build)
-    session.flush()
-    return build
-
-
-def note_progress(session: Session, build_id: str, progress: Progress) -> None:
-    """Show how far a running build is."""
-    build = get_build(session, build_id)
-    build.step, build.done, build.of = progress
-    session.add(build)
-
-
 def finish(session: Session, build_id: str, built: Built, *, at_ms: int) -> Build:
-    """Note what a running build made; the last one of a version ends its building.
+    """Note what a build made; the last one of a version ends its building.
 
     Raises:
-        MoveError: It is not running.
+        MoveError: It has ended.
         AppError: The catalog does not take the version as built.
     """
     build = get_build(session, build_id)
     build.state = after(build.state, Event.FINISH)
     build.built_json = msgspec.json.encode(built).decode()
-    build.step, build.done, build.finished_ms = "done", build.of, at_ms
+    build.finished_ms = at_ms
     session.add(build)
     detail = {"profile": build.profile, "precision": built.precision, "why": built.why}
     record(session, WORKER, "build.done", build.version_id, detail, at_ms=at_ms)
@@ -175,7 +155,7 @@ def fail(session: Session, build_id: str, error: AppError, *, at_ms: int) -> Bui
     """Note why a build made nothing; the last one of a version ends its building.
 
     Raises:
-        MoveError: It is neither running nor interrupted.
+        MoveError: It has ended.
     """
     build = get_build(session, build_id)
     build.state = after(build.state, Event.FAIL)
@@ -188,34 +168,6 @@ def fail(session: Session, build_id: str, error: AppError, *, at_ms: int) -> Bui
     return build
 
 
-def put_back(session: Session, build_id: str) -> Build:
-    """Give up a running build in good order: it runs again, and nothing was its fault.
-
-    Raises:
-        MoveError: It is not running.
-    """
-    build = get_build(session, build_id)
-    build.state = after(build.state, Event.LOSE)
-    build.attempts -= 1
-    session.add(build)
-    return build
-
-
-def recover(session: Session, *, at_ms: int) -> list[Build]:
-    """Take up what a server that died left running; return those builds.
-
-    Only where no other worker runs: call it when the worker starts.
-    """
-    running = session.exec(select(Build).where(Build.state == State.RUNNING)).all()
-    for build in running:
-        build.state = after(build.state, Event.LOSE)
-        session.add(build)
-        if build.attempts >= MAX_ATTEMPTS:
-            fail(session, build.id, _too_often(build), at_ms=at_ms)
-    session.flush()
-    return list(running)
-
-
 def retry(session: Session, build_id: str, *, actor: str, at_ms: int) -> Build:
     """Queue a failed build again; its version is then being built again.
 
@@ -225,16 +177,23 @@ def retry(session: Session, build_id: str, *, actor: str, at_ms: int) -> Build:
     """
     build = get_build(session, build_id)
     build.state = after(build.state, Event.RETRY)
-    build.attempts = 0
-    build.code = build.reason = build.hint = build.step = ""
-    build.queued_ms = at_ms
+    build.code = build.reason = build.hint = ""
+    build.queued_ms, build.finished_ms = at_ms, None
     session.add(build)
+    _ask_for(session, build, actor=actor, at_ms=at_ms)
     detail = {"profile": build.profile}
     record(session, actor, "build.retried", build.version_id, detail, at_ms=at_ms)
     version = catalog.get_version(session, build.version_id)
     if version.state is VersionState.FAILED:
         catalog.retry_building(session, version.id, actor=actor, now_ms=at_ms)
     return build
+
+
+def _ask_for(session: Session, build: Build, *, actor: str, at_ms: int) -> None:
+    """Ask for the job that makes it; models take turns."""
+    lane = catalog.get_version(session, build.version_id).model
+    wish = Wish(KIND, build.id, lane, Order(build.id))
+    submit(session, wish, actor=actor, at_ms=at_ms, again=True)
 
 
 def _end_version(session: Session, version_id: str, at_ms: int) -> None:
@@ -244,7 +203,7 @@ def _end_version(session: Session, version_id: str, at_ms: int) -> None:
     """
     session.flush()
     builds = list_builds(session, version_id)
-    if any(build.state in OPEN for build in builds):
+    if any(build.state is State.QUEUED for build in builds):
         return
     failed = [build for build in builds if build.state is State.FAILED]
     if failed:
@@ -252,19 +211,3 @@ def _end_version(session: Session, version_id: str, at_ms: int) -> None:
         catalog.fail_building(session, version_id, why, now_ms=at_ms)
     else:
         catalog.finish_building(session, version_id, now_ms=at_ms)
-
-
-def _waiting() -> SelectOfScalar[Build]:
-    return (
-        select(Build)
-        .where(col(Build.state).in_([State.QUEUED, State.INTERRUPTED]))
-        .order_by(col(Build.queued_ms), col(Build.version_id), col(Build.profile))
-        .limit(1)
-    )
-
-
-def _too_often(build: Build) -> LostError:
-    return LostError(
-        f"the server ended {build.attempts} times while this build ran",
-        "See the server's log for why, then try the build again.",
-    )

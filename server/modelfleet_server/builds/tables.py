@@ -13,12 +13,11 @@ from modelfleet_server.kit.words import words
 class Build(SQLModel, table=True):
     """One variant of one version, to be made or made; one row per version and profile.
 
+    A job of kind `build` and this id makes it.
+
     Attributes:
         version_id: Of the catalog's version.
         profile: A profile's name, see `profiles`.
-        attempts: How often it was started.
-        step: What runs now, or ran last, in words.
-        done: Steps that are done, of `of`; 0 of 0 before the first start.
         code: Of the error, for programs; empty unless failed.
         reason: Why it failed, in words.
         hint: What to do about it.
@@ -34,15 +33,10 @@ class Build(SQLModel, table=True):
     version_id: str = Field(max_length=32, foreign_key="model_version.id", index=True)
     profile: str = Field(max_length=63)
     state: State = Field(sa_type=words(State), index=True)
-    attempts: int = 0
-    step: str = Field(default="", max_length=100)
-    done: int = 0
-    of: int = 0
     code: str = Field(default="", max_length=64)
     reason: str = ""
     hint: str = ""
     override: str = Field(default="", max_length=32)
     built_json: str = ""
     queued_ms: int = Field(sa_type=BigInt)
-    started_ms: int | None = Field(default=None, sa_type=BigInt)
     finished_ms: int | None = Field(default=None, sa_type=BigInt)

@@ -21,7 +21,7 @@ from modelfleet_server.cli.run import Run, Yes, command
 from modelfleet_server.kit.errors import ConflictError, InvalidError
 
 POLL_S = 0.2
-OPEN = {"queued", "running", "interrupted"}
+OPEN = {"queued", "running"}
 
 
 class Choice(NamedTuple):

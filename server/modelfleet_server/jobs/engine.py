@@ -173,10 +173,10 @@ class Engine:
         signs = [self._sign(one) for one in everybody]
         dead = set(self._watch.find_dead(signs, time.monotonic())) - {self.id}
         led, self._leads = self._leads, executors.leads(everybody, self.id, dead)
-        if self._leads and not led:
-            self._recall()
         if self._leads and dead:
             self._bury(dead)
+        if self._leads and (dead or not led):
+            self._recall()
 
     def _sign(self, executor: Executor) -> Sign:
         locked = is_locked(self._locks, executor.id)

@@ -107,9 +107,10 @@ def get_job(session: Session, job_id: str) -> Job:
     return job
 
 
-def find_job(session: Session, kind: str, key: str) -> Job | None:
-    """Return the job of that kind and key, None if there is none (any more)."""
-    return session.exec(select(Job).where(Job.kind == kind, Job.key == key)).first()
+def find_jobs(session: Session, kind: str, keys: Collection[str]) -> dict[str, Job]:
+    """Return the jobs of that kind by key, as far as there are any (any more)."""
+    statement = select(Job).where(Job.kind == kind, col(Job.key).in_(keys))
+    return {job.key: job for job in session.exec(statement).all()}
 
 
 def cancel(session: Session, kinds: Kinds, job_id: str, *, actor: str, at_ms: int) -> Job:

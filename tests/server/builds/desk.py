@@ -44,10 +44,11 @@ class Desk:
         evaluation: Path = EVALUATION,
         calibration: Path | None = CALIBRATION,
         at_ms: int = 1,
+        model: str = "demo/digits",
     ) -> str:
         """Return the id of a new version."""
         new = catalog.NewVersion(
-            model="demo/digits",
+            model=model,
             version=f"1.0.{next(self.numbers)}",
             master=self.blobs.put(master or digits()).digest,
             evaluation=self.blobs.put(evaluation).digest,

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 from tests.server.builds.desk import Desk
+from tests.support.jobs import work_off
 from tests.support.server import ServerUnderTest
 
-from modelfleet_server.builds import service
 from modelfleet_server.builds.errors import ChildError
-from modelfleet_server.builds.worker import Stores, Worker
+from modelfleet_server.builds.worker import Builder, Stores
+from modelfleet_server.jobs import service as jobs
+from modelfleet_server.jobs.kinds import Kinds
+from modelfleet_server.jobs.run import Ticket
 from modelfleet_server.kit.access import Role
 
 
@@ -19,13 +22,15 @@ def desk(server: ServerUnderTest, tmp_path: Path) -> Desk:
 
 
 def fail_one(server: ServerUnderTest) -> str:
-    """Fail the first build that waits; return its id."""
+    """Fail the job of the first build that waits; return the build's id."""
+    kinds = server.parts.get(Kinds)
     with server.database.write() as session:
-        build = service.claim(session, at_ms=2)
-        assert build
+        (waiting,) = jobs.list_unhanded(session, 1)
+        job = jobs.begin(session, waiting.id, waiting.run, "test", at_ms=2)
+        assert job
         error = ChildError("the build process was ended by SIGKILL", "Try again.")
-        service.fail(session, build.id, error, at_ms=3)
-        return build.id
+        jobs.fail(session, kinds, Ticket(job.id, "test", job.starts), error, at_ms=3)
+        return job.key
 
 
 def test_builds_are_listed_by_version(server: ServerUnderTest, desk: Desk) -> None:
@@ -56,8 +61,7 @@ def test_a_failed_build_is_shown_and_retried(server: ServerUnderTest, desk: Desk
 def test_a_build_shows_all_its_candidates(server: ServerUnderTest, desk: Desk) -> None:
     version = desk.publish("generic")
     stores = Stores(server.database, server.blobs, desk.folder / "scratch")
-    stores.scratch.mkdir()
-    assert Worker(stores).work_once()
+    assert work_off(server.database, Builder(stores).kind) == 1
     client = server.client(Role.VIEWER)
     (shown,) = client.get("/api/v1/builds", params={"version": version}).json()["items"]
     (full,) = shown["candidates"]

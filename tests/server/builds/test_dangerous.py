@@ -26,12 +26,14 @@ from tests.server.builds.models import (
     with_external_weights,
     write_set,
 )
+from tests.support.jobs import work_off
 
 from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.builds import children, service
 from modelfleet_server.builds.domain import State
 from modelfleet_server.builds.errors import ModelError
-from modelfleet_server.builds.worker import Stores, Worker
+from modelfleet_server.builds.worker import Builder, Stores
+from modelfleet_server.jobs.kinds import Kind
 from modelfleet_server.kit.db import Database
 
 MIB = 1 << 20
@@ -261,16 +263,15 @@ def test_damaged_models_are_refused_or_harmless(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def worker(database: Database, blobs: BlobStore, tmp_path: Path) -> tuple[Worker, Desk]:
+def worker(database: Database, blobs: BlobStore, tmp_path: Path) -> tuple[Kind, Desk]:
     stores = Stores(database, blobs, tmp_path / "builds")
-    stores.scratch.mkdir()
-    return Worker(stores), Desk(database, blobs, tmp_path)
+    return Builder(stores).kind, Desk(database, blobs, tmp_path)
 
 
 @pytest.mark.slow
-def test_no_dangerous_master_takes_down_a_worker(worker: tuple[Worker, Desk]) -> None:
+def test_no_dangerous_master_takes_down_a_worker(worker: tuple[Kind, Desk]) -> None:
     """Each fails its own build with a reason; the next good one is built."""
-    works, desk = worker
+    kind, desk = worker
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     versions = [
         desk.publish(
@@ -285,8 +286,7 @@ def test_no_dangerous_master_takes_down_a_worker(worker: tuple[Worker, Desk]) ->
         )
     ]  # fmt: skip
     good = desk.publish("generic", evaluation=EVALUATION)
-    while works.work_once():
-        pass
+    work_off(desk.database, kind)
     with desk.database.read() as session:
         for version in versions:
             (build,) = service.list_builds(session, version)

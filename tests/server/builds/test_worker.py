@@ -1,6 +1,6 @@
 """Builds are worked off, fail with a reason, and outlive the server that ran them."""
 
-from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -9,6 +9,7 @@ import pytest
 from sqlmodel import Session, select
 from tests.server.builds.desk import Desk
 from tests.server.builds.models import CALIBRATION, dense, digits, save, write_set
+from tests.support.jobs import kinds_of, make_performer, work_off
 from tests.support.waiting import eventually
 
 from modelfleet_manifests.digests import EMPTY
@@ -17,7 +18,7 @@ from modelfleet_server.audit.tables import AuditEntry
 from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.blobs.tables import StoredBlob
 from modelfleet_server.builds import service
-from modelfleet_server.builds.domain import MAX_ATTEMPTS, State
+from modelfleet_server.builds.domain import State
 from modelfleet_server.builds.errors import (
     BuildNotFoundError,
     MoveError,
@@ -27,10 +28,16 @@ from modelfleet_server.builds.errors import (
 from modelfleet_server.builds.overrides import Override, override
 from modelfleet_server.builds.profiles import shipped_profiles
 from modelfleet_server.builds.tables import Build
-from modelfleet_server.builds.worker import Stores, Worker
+from modelfleet_server.builds.worker import Builder, Stores
 from modelfleet_server.catalog import service as catalog
 from modelfleet_server.catalog.domain import State as VersionState
 from modelfleet_server.catalog.tables import ModelVersion
+from modelfleet_server.jobs import service as jobs
+from modelfleet_server.jobs.domain import MAX_LOSSES
+from modelfleet_server.jobs.domain import State as JobState
+from modelfleet_server.jobs.errors import StopRunError
+from modelfleet_server.jobs.kinds import Kind
+from modelfleet_server.jobs.tables import Job
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.errors import ConflictError
 
@@ -51,10 +58,8 @@ def finished() -> list[str]:
 
 
 @pytest.fixture
-def worker(stores: Stores, finished: list[str]) -> Iterator[Worker]:
-    worker = Worker(stores, lambda _session, version: finished.append(version))
-    yield worker
-    worker.stop()
+def kind(stores: Stores, finished: list[str]) -> Kind:
+    return Builder(stores, lambda _session, version: finished.append(version)).kind
 
 
 def states(database: Database) -> dict[str, State]:
@@ -67,6 +72,11 @@ def the_build(database: Database) -> Build:
         return session.exec(select(Build)).one()
 
 
+def the_job(database: Database) -> Job:
+    with database.read() as session:
+        return session.exec(select(Job)).one()
+
+
 def actions(database: Database) -> list[str]:
     with database.read() as session:
         return [entry.action for entry in session.exec(select(AuditEntry))]
@@ -77,16 +87,11 @@ def version_of(database: Database, version_id: str) -> ModelVersion:
         return catalog.get_version(session, version_id)
 
 
-def until(database: Database, state: State) -> None:
-    eventually(lambda: state in states(database).values(), f"a build is {state}")
-
-
 def test_builds_are_worked_off_and_the_version_is_built(
-    database: Database, blobs: BlobStore, desk: Desk, worker: Worker, finished: list[str]
+    database: Database, blobs: BlobStore, desk: Desk, kind: Kind, finished: list[str]
 ) -> None:
     version = desk.publish("jetson-orin-trt", "arm64")
-    worker.start()
-    eventually(lambda: finished, "the hook is called")
+    assert work_off(database, kind) == 2
     assert finished == [version]
     assert set(states(database).values()) == {State.DONE}
     assert version_of(database, version).state is VersionState.BUILT
@@ -107,11 +112,11 @@ def test_builds_are_worked_off_and_the_version_is_built(
 
 
 def test_every_variant_is_offered_packed(
-    database: Database, blobs: BlobStore, desk: Desk, worker: Worker, finished: list[str]
+    database: Database, blobs: BlobStore, desk: Desk, kind: Kind, finished: list[str]
 ) -> None:
     version = desk.publish("arm64", "generic", master=digits("1.0.0"))
-    worker.start()
-    eventually(lambda: finished == [version], "it is built")
+    work_off(database, kind)
+    assert finished == [version]
     with database.read() as session:
         for variant in catalog.variants_of(session, version):
             offer = catalog.find_delta(session, variant.digest, EMPTY)
@@ -121,28 +126,27 @@ def test_every_variant_is_offered_packed(
 
 
 def test_a_finished_build_shows_what_it_made(
-    database: Database, desk: Desk, worker: Worker, stores: Stores
+    database: Database, desk: Desk, kind: Kind, stores: Stores
 ) -> None:
     desk.publish("generic")
-    worker.start()
-    until(database, State.DONE)
+    work_off(database, kind)
     build = the_build(database)
     built = service.read_built(build)
     assert built is not None
     assert built.precision == "fp32"
-    assert (build.step, build.done) == ("done", build.of)
-    assert build.attempts == 1
+    job = the_job(database)
+    assert (job.key, job.state, job.starts) == (build.id, JobState.DONE, 1)
+    assert (job.step, job.done) == ("done", job.of)
+    assert job.lane == "demo/digits"
     assert not list(stores.scratch.iterdir())
 
 
 def test_a_version_fails_once_all_its_builds_have_ended(
-    database: Database, desk: Desk, worker: Worker, finished: list[str]
+    database: Database, desk: Desk, kind: Kind, finished: list[str]
 ) -> None:
     version = desk.publish_misfit("generic", "arm64")
-    worker.start()
-    eventually(
-        lambda: version_of(database, version).state is VersionState.FAILED, "it failed"
-    )
+    work_off(database, kind)
+    assert version_of(database, version).state is VersionState.FAILED
     assert set(states(database).values()) == {State.FAILED}
     reason = version_of(database, version).reason
     assert reason.startswith("arm64: the array 'x' of the evaluation set is float32")
@@ -151,18 +155,16 @@ def test_a_version_fails_once_all_its_builds_have_ended(
 
 
 def test_a_failed_build_says_why_and_can_be_tried_again(
-    database: Database, desk: Desk, worker: Worker
+    database: Database, desk: Desk, kind: Kind
 ) -> None:
     version = desk.publish_misfit("generic")
-    worker.start()
-    until(database, State.FAILED)
-    worker.stop()
+    work_off(database, kind)
     build = the_build(database)
     assert build.code == "data-set-refused"
     assert build.hint
     with database.write() as session:
         again = service.retry(session, build.id, actor="user:ada", at_ms=5)
-        assert (again.state, again.reason, again.attempts) == (State.QUEUED, "", 0)
+        assert (again.state, again.reason) == (State.QUEUED, "")
         with pytest.raises(MoveError):
             service.retry(session, build.id, actor="user:ada", at_ms=5)
     assert version_of(database, version).state is VersionState.BUILDING
@@ -174,62 +176,65 @@ def test_a_hook_that_refuses_fails_the_build_and_leaves_nothing_half_written(
     def refuse(_session: Session, _version: str) -> None:
         raise ConflictError("the release cannot be proposed", "Ask an approver.")
 
-    worker = Worker(stores, refuse)
     version = desk.publish("generic")
-    worker.start()
-    until(database, State.FAILED)
-    worker.stop()
+    work_off(database, Builder(stores, refuse).kind)
     assert the_build(database).reason == "the release cannot be proposed"
     assert version_of(database, version).state is VersionState.FAILED
     with database.read() as session:
         assert not catalog.variants_of(session, version)
 
 
-def test_a_stopped_worker_puts_its_build_back_and_the_next_runs_it(
-    database: Database, desk: Desk, stores: Stores, finished: list[str]
+def test_a_build_that_is_stopped_waits_and_the_next_worker_runs_it(
+    database: Database, desk: Desk, stores: Stores, kind: Kind
 ) -> None:
+    """Twice, and it is neither failed nor counted as lost."""
     desk.publish_endless()
-    first = Worker(stores, lambda _session, version: finished.append(version))
-    first.start()
-    eventually(lambda: the_build(database).of > 0, "the child runs")
-    first.stop()
-    build = the_build(database)
-    assert (build.state, build.attempts) == (State.INTERRUPTED, 0)
+    for starts in (1, 2):
+        performer = make_performer(database, kind)
+        job = the_job(database)
+        with ThreadPoolExecutor(1) as thread:
+            running = thread.submit(performer.perform, job.id, job.run)
+            eventually(lambda: the_job(database).of > 0, "the child runs")
+            performer.stop()
+            with pytest.raises(StopRunError):
+                running.result(20)
+        job = the_job(database)
+        assert (job.state, job.starts, job.losses) == (JobState.QUEUED, starts, 0)
+        assert states(database) == {"generic": State.QUEUED}
+        assert not list(stores.scratch.iterdir())
+
+
+def test_a_build_that_is_cancelled_ends_its_child_and_fails(
+    database: Database, desk: Desk, stores: Stores, kind: Kind
+) -> None:
+    version = desk.publish_endless()
+    performer = make_performer(database, kind)
+    job = the_job(database)
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(performer.perform, job.id, job.run)
+        eventually(lambda: the_job(database).of > 0, "the child runs")
+        with database.write() as session:
+            jobs.cancel(session, kinds_of(kind), job.id, actor="user:ada", at_ms=7)
+        performer.stop_lost()
+        running.result(20)
+    assert the_build(database).code == "job-cancelled"
+    assert version_of(database, version).state is VersionState.FAILED
     assert not list(stores.scratch.iterdir())
-
-    second = Worker(stores, lambda _session, version: finished.append(version))
-    second.start()
-    until(database, State.RUNNING)
-    second.stop()
-    assert states(database) == {"generic": State.INTERRUPTED}
+    assert "job.cancelled" in actions(database)
 
 
-def leave_running(database: Database, *, attempts: int) -> None:
-    """What the database of a server that was killed looks like."""
-    with database.write() as session:
-        build = service.claim(session, at_ms=2)
-        assert build is not None
-        build.attempts = attempts
-
-
-def test_a_restart_runs_what_a_killed_server_left_running(
-    database: Database, desk: Desk, worker: Worker, finished: list[str]
+def test_a_build_that_takes_its_workers_with_it_is_given_up(
+    database: Database, desk: Desk, kind: Kind
 ) -> None:
-    desk.publish("generic")
-    leave_running(database, attempts=1)
-    worker.start()
-    eventually(lambda: finished, "the build runs again")
-    assert the_build(database).attempts == 2
-
-
-def test_a_build_that_takes_the_server_with_it_is_given_up(
-    database: Database, desk: Desk, worker: Worker
-) -> None:
-    desk.publish("generic")
-    leave_running(database, attempts=MAX_ATTEMPTS)
-    worker.start()
-    until(database, State.FAILED)
-    assert the_build(database).code == "build-lost"
+    version = desk.publish("generic")
+    for _ in range(MAX_LOSSES):
+        with database.write() as session:
+            job = the_job(database)
+            begun = jobs.begin(session, job.id, job.run, "gone", at_ms=2)
+            assert begun is not None
+            jobs.lose(session, kinds_of(kind), [begun], at_ms=3)
+    assert the_build(database).code == "job-lost"
+    assert version_of(database, version).state is VersionState.FAILED
 
 
 def test_a_queued_build_is_not_queued_twice(database: Database, desk: Desk) -> None:
@@ -249,26 +254,19 @@ def test_an_unknown_profile_queues_nothing(database: Database, desk: Desk) -> No
     assert states(database) == {}
 
 
-def test_the_longest_waiting_build_runs_first(database: Database, desk: Desk) -> None:
-    for at_ms, profile in ((5, "arm64"), (3, "generic"), (4, "armv7")):
-        desk.publish(profile, at_ms=at_ms)
-    order = []
-    for _ in range(3):
-        with database.write() as session:
-            build = service.claim(session, at_ms=9)
-            assert build is not None
-            order.append(build.profile)
-    assert order == ["generic", "armv7", "arm64"]
-    with database.write() as session:
-        assert service.claim(session, at_ms=9) is None
+def test_models_take_turns(database: Database, desk: Desk) -> None:
+    """However many builds one of them has."""
+    desk.publish("arm64", "armv7", "generic")
+    desk.publish("x86-avx2", model="demo/other", at_ms=2)
+    with database.read() as session:
+        waiting = jobs.list_unhanded(session, 9)
+        builds = {one.id: one.profile for one in session.exec(select(Build))}
+    assert [builds[job.key] for job in waiting] == ["arm64", "x86-avx2", "armv7", "generic"]
 
 
-@pytest.mark.parametrize("act", [service.get_build, service.put_back])
-def test_a_build_that_is_not_there_is_named(
-    database: Database, act: Callable[[Session, str], Build]
-) -> None:
-    with database.write() as session, pytest.raises(BuildNotFoundError, match="nobody"):
-        act(session, "nobody")
+def test_a_build_that_is_not_there_is_named(database: Database) -> None:
+    with database.read() as session, pytest.raises(BuildNotFoundError, match="nobody"):
+        service.get_build(session, "nobody")
 
 
 def gated() -> dict[str, Profile]:
@@ -283,8 +281,7 @@ def test_an_approver_lets_a_variant_pass_the_gate_and_that_is_kept(
     stores: Stores, desk: Desk, database: Database
 ) -> None:
     """Dynamic int8 of random weights answers otherwise than its master now and then."""
-    worker = Worker(stores, profiles=gated())
-    stores.scratch.mkdir()
+    kind = Builder(stores, profiles=gated()).kind
     rng = np.random.default_rng(8)
     weights = rng.standard_normal((4, 3)).astype(np.float32)
     version = desk.publish(
@@ -293,7 +290,7 @@ def test_an_approver_lets_a_variant_pass_the_gate_and_that_is_kept(
         evaluation=write_set(desk.folder / "samples.npz"),
         calibration=None,
     )
-    assert worker.work_once()
+    assert work_off(database, kind) == 1
     build = the_build(database)
     assert (build.state, build.code) == (State.FAILED, "parity-gate")
     assert "95 % confidence" in build.reason
@@ -301,7 +298,7 @@ def test_an_approver_lets_a_variant_pass_the_gate_and_that_is_kept(
     wish = Override("int8-dynamic", "seen and accepted for the trial plant")
     with database.write() as session:
         override(session, build.id, wish, actor="user:ann", at_ms=9)
-    assert worker.work_once()
+    assert work_off(database, kind) == 1
     build = the_build(database)
     assert build.state is State.DONE
     with database.read() as session:
@@ -317,8 +314,7 @@ def test_only_the_gate_can_be_overridden(
     desk: Desk, stores: Stores, database: Database
 ) -> None:
     desk.publish_misfit("generic")
-    stores.scratch.mkdir()
-    assert Worker(stores).work_once()
+    assert work_off(database, Builder(stores).kind) == 1
     build = the_build(database)
     assert build.state is State.FAILED
     wish = Override("fp32", "because I say so, really")

@@ -90,6 +90,46 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_claim_device"), ["device"], unique=False)
 
     op.create_table(
+        "delta",
+        sa.Column("new", sa.String(length=64), nullable=False),
+        sa.Column("old", sa.String(length=64), nullable=False),
+        sa.Column("release", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.String(length=127), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("profile", sa.String(length=63), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("devices", sa.Integer(), nullable=False),
+        sa.Column(
+            "size", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "whole", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "estimate", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "length", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("reason", sa.String(length=500), nullable=False),
+        sa.Column(
+            "changed_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "needed_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("new", "old"),
+    )
+    with op.batch_alter_table("delta", schema=None) as batch_op:
+        batch_op.create_index("ix_delta_changed_ms", ["changed_ms", "new"], unique=False)
+        batch_op.create_index(batch_op.f("ix_delta_release"), ["release"], unique=False)
+        batch_op.create_index(batch_op.f("ix_delta_state"), ["state"], unique=False)
+
+    op.create_table(
         "device",
         sa.Column("id", sa.String(length=63), nullable=False),
         sa.Column("enrolment", sa.String(length=32), nullable=False),
@@ -677,6 +717,7 @@ def upgrade() -> None:
         sa.Column("slots_json", sa.String(), nullable=False),
         sa.Column("rollback_json", sa.String(), nullable=True),
         sa.Column("demands_json", sa.String(), nullable=False),
+        sa.Column("vouched_json", sa.String(), nullable=False),
         sa.Column("profiles_json", sa.String(), nullable=False),
         sa.Column("proposal", sa.String(length=32), nullable=False),
         sa.Column("release", sa.String(length=64), nullable=False),
@@ -836,10 +877,6 @@ def upgrade() -> None:
         sa.Column("version_id", sa.String(length=32), nullable=False),
         sa.Column("profile", sa.String(length=63), nullable=False),
         sa.Column("state", sa.String(length=32), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("step", sa.String(length=100), nullable=False),
-        sa.Column("done", sa.Integer(), nullable=False),
-        sa.Column("of", sa.Integer(), nullable=False),
         sa.Column("code", sa.String(length=64), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("hint", sa.String(), nullable=False),
@@ -849,11 +886,6 @@ def upgrade() -> None:
             "queued_ms",
             sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
             nullable=False,
-        ),
-        sa.Column(
-            "started_ms",
-            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            nullable=True,
         ),
         sa.Column(
             "finished_ms",
