@@ -22,7 +22,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]
 @pytest.fixture
 def rig(tmp_path: Path, broker: tuple[str, int]) -> Iterator[Rig]:
     """A device that is enrolled; its agent is not started."""
-    with serve(SoloFleet(now=now_ms())) as server:
+    fleet = SoloFleet(now=now_ms())
+    fleet.tells = now_ms
+    with serve(fleet) as server:
         made = Rig(tmp_path / "agent", server, broker)
         made.enrol()
         yield made

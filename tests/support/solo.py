@@ -7,7 +7,7 @@ One file although it is long: keys, roles and documents of a fleet are one thing
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -64,11 +64,16 @@ OWN = (*TOP, "revocations", "stops", "director", "time", "approver")
 
 
 class SoloFleet:
-    """Keys, roles and documents of one fleet. `now` (Unix ms) is when things are signed."""
+    """Keys, roles and documents of one fleet.
+
+    `now` (Unix ms) is when things are signed, and what time is told unless `tells` says
+    otherwise.
+    """
 
     def __init__(self, *, now: int = NOW) -> None:
         """Make the keys and publish version 1 of everything."""
         self.now = now
+        self.tells: Callable[[], int] = lambda: self.now
         self.files = Files()
         self.keys = {role: PrivateKey.generate() for role in OWN}
         self.signers: dict[str, list[PrivateKey]] = {}
@@ -271,8 +276,8 @@ class SoloFleet:
         self.publish()
 
     def time_token(self, nonce: str) -> bytes:
-        """Return the signed answer to a question for the time: the fleet's `now`."""
-        payload = write_token(self.id, nonce, self.now)
+        """Return the signed answer to a question for the time, as `tells` has it."""
+        payload = write_token(self.id, nonce, self.tells())
         return seal_token(payload, [self.keys["time"]])
 
     def recalls(self) -> bytes:
