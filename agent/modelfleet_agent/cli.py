@@ -126,7 +126,7 @@ def enrol(options: argparse.Namespace) -> int:
     declared = _read_declared(options.declare) if options.declare else {}
     token = sys.stdin.readline().strip() if options.token == "-" else options.token  # noqa: S105
     directory = fsio.private_dir(options.dir.resolve())
-    found = facts.detect(directory, probe.run(), declared=declared)
+    found = facts.detect(directory, probe.run(directory), declared=declared)
     proxy = read_settings(directory).link.proxy_for(options.server)
     me = enrolling.enrol(
         options.server, token, directory, found, force=options.force, proxy=proxy
@@ -169,6 +169,8 @@ def status(options: argparse.Namespace) -> int:
         print("The agent does not run. Start it with: modelfleet-agent run")
         return code
     print("connected" if found.connected else "not connected; it runs what it has")
+    if found.profile:
+        print(f"profile {found.profile}")
     for line in _endpoint_lines(found.endpoint):
         print(line)
     for name, slot in sorted(found.slots.items()):

@@ -18,7 +18,6 @@ from modelfleet_manifests.release import ReleaseRef, Variant
 from modelfleet_manifests.trust import Refusal, TrustView, judge
 from modelfleet_manifests.wanted import Action, Documents, Local, Passed, Reason, Wanted
 
-
 _STALE = "metadata is expired or held back, or nobody told what time it is"
 
 
@@ -230,7 +229,11 @@ class _Slot:
         if not self.view.fresh and ref.id not in self.local.ran:
             keep = self._keep(Reason.WAITS_FOR_METADATA, _STALE)
             return replace(keep, release=ref, step=step)
-        return Wanted(Action.INSTALL, Reason.NEW_RELEASE, "", ref, variant, step, passed)
+        reason, detail = Reason.NEW_RELEASE, ""
+        if self.local.release == ref.id:  # what the device is has changed
+            reason = Reason.NEW_VARIANT
+            detail = f"of what it runs already, {variant.name} suits this device best"
+        return Wanted(Action.INSTALL, reason, detail, ref, variant, step, passed)
 
     def _keep(self, reason: Reason, detail: str) -> Wanted:
         return Wanted(Action.KEEP, reason, detail)

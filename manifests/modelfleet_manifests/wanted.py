@@ -25,6 +25,7 @@ class Reason(StrEnum):
 
     AS_WANTED = "as-wanted"
     NEW_RELEASE = "new-release"
+    NEW_VARIANT = "new-variant"
     NO_ASSIGNMENT = "no-assignment"
     UNMANAGED = "unmanaged"
     HELD = "held"

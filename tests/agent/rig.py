@@ -233,7 +233,10 @@ class Rig:
 
     def serves(self, release: Release, *, since: int = 0) -> SlotReport:
         """Wait until the device reports that it runs `release`, in rest and intact."""
-        digest = release.variants[0].digest
+        return self.runs(release.variants[0].digest, since=since)
+
+    def runs(self, digest: str, *, since: int = 0) -> SlotReport:
+        """Wait until the device reports that it runs this variant, in rest and intact."""
 
         def fits(slot: SlotReport) -> bool:
             run = slot.running
@@ -241,7 +244,7 @@ class Rig:
                 return False
             return run.digest == digest and run.intact
 
-        return self.reported(fits, f"{release.version} serves", since=since)
+        return self.reported(fits, f"{digest} serves", since=since)
 
     def check_alive(self) -> None:
         if self.process and self.process.poll() not in (None, -signal.SIGKILL):

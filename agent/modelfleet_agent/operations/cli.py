@@ -30,6 +30,8 @@ HOUR_MS = 3_600_000
 # What a person does next, by the reason that status tells.
 NEXT = {
     "as-wanted": "nothing is to be done",
+    "new-release": "it is on its way; leave it powered and connected",
+    "new-variant": "another variant suits this device now; leave it powered and connected",
     "no-assignment": "the fleet has not said yet what is wanted here; is it connected?",
     "waits-for-group": "the group's deployment is on its way; is it connected?",
     "waits-for-metadata": "trust metadata is on its way; is the server reachable?",

@@ -6,6 +6,7 @@ The log gets the same words: `MF_SERVES slot=digits version=1.2.0 …`; codes ar
 """
 
 import logging
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Code(StrEnum):
     SERVES = "MF_SERVES"
     EMPTY = "MF_EMPTY"
     FAILED = "MF_FAILED"
+    FACTS = "MF_FACTS"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,14 +37,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         at: Unix ms of the device's clock.
-        slot: Its name.
+        slot: Its name; "" where the whole device is meant.
         code: What happened.
         model: Of the release that serves or failed.
         version: Its version; "" where it is not known any more.
         digest: Of its files.
         method: How its files came.
         bytes: How many were fetched.
-        why: Of a failure: its code, then words.
+        why: Of a failure: its code, then words. Of facts: what changed.
     """
 
     at: int
@@ -68,7 +70,7 @@ class History:
         for row in read(directory):
             if row.code is Code.FAILED:
                 self._failed[row.slot] = max(self._failed.get(row.slot, 0), row.at)
-            else:
+            elif row.slot:
                 self._serves[row.slot] = row.digest
 
     def note(self, slot: str, settled: Record | None, state: SlotState, now: int) -> None:
@@ -90,6 +92,10 @@ class History:
         for row in rows:
             self._write(row)
 
+    def note_facts(self, changes: Sequence[str], now: int) -> None:
+        """Write that the device is another one than at its last boot."""
+        self._write(Row(at=now, slot="", code=Code.FACTS, why="; ".join(changes)))
+
     def _write(self, row: Row) -> None:
         log.info("%s", tell(row))
         try:
@@ -102,7 +108,7 @@ class History:
             log.warning("the history: %s", error)  # it is for people: work goes on
         if row.code is Code.FAILED:
             self._failed[row.slot] = row.at
-        else:
+        elif row.slot:
             self._serves[row.slot] = row.digest
 
 

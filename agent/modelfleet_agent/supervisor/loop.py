@@ -5,6 +5,7 @@ import queue
 import threading
 from dataclasses import dataclass
 
+from modelfleet_agent import facts
 from modelfleet_agent.clock import monotonic_s
 from modelfleet_agent.errors import AgentError, RetryableError
 from modelfleet_agent.link import mqtt
@@ -135,10 +136,23 @@ class Supervisor:
             case Recalled(error):
                 if error:
                     self._complain(error)
-            case Probed(facts):
-                self._desk.facts = facts
+            case Probed(found):
+                self._learn(found)
             case _:
                 self._handle_link(event)
+
+    def _learn(self, found: Facts) -> None:
+        """Take what the device is; where that changed, variants are chosen anew."""
+        self._desk.facts = found
+        directory, now = self._desk.tools.dir, self._desk.tools.clock()
+        try:
+            changes = facts.remember(directory, found)
+        except RetryableError as error:
+            self._complain(error)
+            return
+        if changes:
+            self._parts.history.note_facts(changes, now)
+            self._parts.voice.complain("E_FACTS_CHANGED", "; ".join(changes))
 
     def _handle_link(self, event: mqtt.Event) -> None:
         match event:

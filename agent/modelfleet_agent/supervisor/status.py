@@ -71,6 +71,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         pid: Of the supervisor that wrote this.
         at: When, Unix ms of the device's clock.
         connected: The broker is heard.
+        profile: The most specific one that the device fits; "" until that is known.
         endpoint: Of the runtime child.
         slots: By name.
     """
@@ -81,6 +82,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     at: int
     connected: bool
+    profile: str = ""
     endpoint: Endpoint
     slots: dict[str, SlotStatus]
 

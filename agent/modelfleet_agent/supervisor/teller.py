@@ -23,7 +23,7 @@ from modelfleet_agent.supervisor.witness import Witness
 from modelfleet_agent.update.state import SlotState
 from modelfleet_agent.update.work import Entry
 from modelfleet_manifests.assignment import MAX_SLOTS
-from modelfleet_manifests.profiles import Facts
+from modelfleet_manifests.profiles import Facts, matching_profiles
 from modelfleet_manifests.report import SlotReport
 from modelfleet_manifests.wanted import Action, Reason, Wanted
 
@@ -90,6 +90,7 @@ class Teller:
 
     def tell_status(self) -> None:
         """Rewrite the file that `modelfleet-agent status` reads."""
+        facts = self._desk.facts
         status = Status(
             device=self._enrolment.device,
             fleet=self._enrolment.fleet,
@@ -97,6 +98,7 @@ class Teller:
             pid=os.getpid(),
             at=self._desk.tools.clock(),
             connected=self._session.connected,
+            profile=matching_profiles(facts)[0] if facts else "",
             endpoint=self._endpoint or Endpoint(),
             slots={slot: status_of(view) for slot, view in self._views().items()},
         )

@@ -173,7 +173,9 @@ class Agent:
     def _probe(self) -> None:
         declared = dict(self.settings.declared_facts)
         try:
-            found = facts.detect(self.settings.dir, probe.run(), declared=declared)
+            found = facts.detect(
+                self.settings.dir, probe.run(self.settings.dir), declared=declared
+            )
         except AgentError as error:
             log.error("what this device is cannot be found out: %s", error)  # noqa: TRY400
             self._notice("", error)

@@ -163,7 +163,7 @@ class Engine:
     def _first(self, goal: Goal) -> Event:
         if goal.repair or self._tools.store.missing(goal.record):
             return Event.WANTED
-        proven = goal.record.release in self.memory.state.proven
+        proven = self.memory.state.is_proven(goal.record)
         return Event.PROVEN if proven else Event.PRESENT
 
     def _begin(self, event: Event, entry: Entry) -> None:

@@ -35,7 +35,7 @@ def check_switch(
         HeldError: `E_WAITS_FOR_WINDOW`.
     """
     is_urgent = serving is None or tools.is_stopped(serving)
-    if is_urgent or goal.repair or goal.record.release in state.proven:
+    if is_urgent or goal.repair or state.is_proven(goal.record):
         return
     switch = tools.switch
     now = tools.clock()

@@ -60,6 +60,7 @@ class SlotState(msgspec.Struct, frozen=True, kw_only=True):
         begun: Ids of steps begun.
         ran: Releases that were activated here.
         proven: Releases that ran here to the end of a trial.
+        passed: In which variants: keys of their records.
         quarantine: What failed here.
         bytes: Fetched for the last update.
         method: How they came: `none`, `full`, `packed` or `delta`.
@@ -73,6 +74,7 @@ class SlotState(msgspec.Struct, frozen=True, kw_only=True):
     begun: tuple[str, ...] = ()
     ran: tuple[str, ...] = ()
     proven: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
     quarantine: tuple[Quarantined, ...] = ()
     bytes: int = 0
     method: str = "none"
@@ -92,6 +94,16 @@ class SlotState(msgspec.Struct, frozen=True, kw_only=True):
         """Return the memory once `release` passed its trial; it did run, too."""
         proven = _append(self.proven, release, MAX_RELEASES)
         return msgspec.structs.replace(self.run(release), proven=proven)
+
+    def prove_variant(self, record: Record) -> Self:
+        """Return the memory once a release passed its trial in one variant."""
+        passed = _append(self.passed, record.key, MAX_RELEASES)
+        return msgspec.structs.replace(self.prove(record.release), passed=passed)
+
+    def is_proven(self, record: Record) -> bool:
+        """Say whether a release passed a trial here in this variant."""
+        others = [key for key in self.passed if key.startswith(f"{record.release}.")]
+        return record.release in self.proven and (not others or record.key in others)
 
     def failures(self, step: str | None, digest: str) -> int:
         """Return how often a variant failed under a step."""

@@ -73,7 +73,7 @@ def switch(work: Work) -> None:
         RetryableError: `E_CANCELLED`, or the disk is in the way.
     """
     work.check_cancelled()
-    proven = work.record.release in work.memory.state.proven
+    proven = work.memory.state.is_proven(work.record)
     before = _activate(work)
     work.memory.save(work.memory.state.begin(work.goal.step))
     work.place.serving = work.record
@@ -86,7 +86,7 @@ def keep(work: Work) -> None:
     """Make the release what a boot loads, and remember that it proved itself."""
     record, goal = work.record, work.goal
     work.tools.slots.advance(work.slot, record)
-    state = work.memory.state.begin(goal.step).prove(record.release).clear(record.digest)
+    state = work.memory.state.begin(goal.step).prove_variant(record).clear(record.digest)
     work.memory.save(
         msgspec.structs.replace(
             state,

@@ -14,7 +14,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         arch: Machine name of the kernel: `x86_64`, `aarch64`, `armv7l`.
-        cpu: CPU features as the kernel names them, such as `avx2` or `asimddp`.
+        cpu: CPU features as the kernel names them, such as `avx2` or `asimddp`; and
+            `u8s8_saturates` where a probe found that products of bytes are clipped.
         soc: Board or SoC name from the device tree, "" where there is none.
         jetson: Jetson Linux release such as `R36.2`, "" elsewhere.
         memory_mb: Main memory, MiB.
@@ -22,6 +23,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         providers: ONNX Runtime execution providers that the runtime offers.
         runtime: `onnxruntime` and its version.
         opset: The highest opset that the runtime loads.
+        libraries: Of accelerators, with their versions: `tensorrt 8.6.2`, `cuda 12.2.140`.
+        compute: Compute capability of the GPU such as `8.7`, "" where there is none.
         agent: The agent's version.
         declared: The facts were declared, not probed: no evidence of latency.
     """
@@ -35,6 +38,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     providers: list[str] = []
     runtime: str = ""
     opset: int = 17
+    libraries: list[str] = []
+    compute: str = ""
     agent: str = ""
     declared: bool = False
 

@@ -109,6 +109,7 @@ class TwinKeeper:
         )  # fmt: skip
         device.seq, device.chain = report.seq, digest
         device.reported_ms = device.heard_ms = now
+        _note_facts(session, device, report, now)
         device.facts_json = json.dumps(report.facts)
         device.profile = matching_profiles(read_facts(report.facts))[0]
         device.errors_json = json.dumps(report.errors)
@@ -147,6 +148,24 @@ class TwinKeeper:
         if now - self._resent.get(topic, 0) >= RESEND_AFTER_MS:
             self._resent[topic] = now
             documents.resend(session, topic)
+
+
+def _note_facts(session: Session, device: Device, report: Report, now: int) -> None:
+    """Record that a device is another one than it said before: its variant may change."""
+    before = json.loads(device.facts_json)
+    changed = {
+        name: {"before": before.get(name), "after": value}
+        for name, value in report.facts.items()
+        if name != "disk_free_mb" and name in before and before[name] != value
+    }
+    if not changed:
+        return
+    profile = matching_profiles(read_facts(report.facts))[0]
+    audit.record(
+        session, "system:twins", "device.changed", device.id,
+        {"facts": changed, "profile": {"before": device.profile, "after": profile}},
+        at_ms=now,
+    )  # fmt: skip
 
 
 def _acknowledge(session: Session, device: Device) -> None:

@@ -3,6 +3,7 @@
 REASONS = {
     "as-wanted": "Runs what it must.",
     "new-release": "Installs {wanted}.",
+    "new-variant": "Installs another variant: {detail}.",
     "no-assignment": "Has not received its assignment yet.",
     "unmanaged": "No group governs this slot.",
     "held": "Held by an operator.",

@@ -1,7 +1,9 @@
 """What the server makes of reports: verified, numbered, chained, acknowledged, kept."""
 
 import json
+from typing import Any
 
+import msgspec
 import pytest
 from sqlmodel import select
 from tests.support.devices import SimDevice
@@ -82,6 +84,28 @@ def test_a_fork_is_a_clone_and_goes_to_the_audit_log(device: SimDevice) -> None:
     audit = device.server.client(Role.ADMIN).get("/api/v1/audit", params={"limit": 500})
     actions = [(one["action"], one["subject"]) for one in audit.json()["items"]]
     assert ("device.forked", device.id) in actions
+
+
+def test_a_device_that_became_another_one_is_noted_in_the_audit_log(
+    device: SimDevice,
+) -> None:
+    def noted() -> list[dict[str, Any]]:
+        client = device.server.client(Role.ADMIN)
+        rows = client.get("/api/v1/audit", params={"limit": 500}).json()["items"]
+        return [one["detail"] for one in rows if one["action"] == "device.changed"]
+
+    device.report()
+    before = noted()
+    device.facts = msgspec.structs.replace(device.facts, disk_free_mb=7)
+    device.report()
+    assert noted() == before  # free space always changes
+    cpu = [*device.facts.cpu, "u8s8_saturates"]
+    was = row(device).profile
+    device.facts = msgspec.structs.replace(device.facts, cpu=cpu)
+    device.report()
+    change = next(one for one in noted() if one not in before)
+    assert change["facts"]["cpu"]["after"] == cpu
+    assert change["profile"]["before"] == was
 
 
 def test_what_another_key_signed_is_dropped(device: SimDevice) -> None:

@@ -1,84 +1,99 @@
 """The probing child: `python -m modelfleet_agent.runtime.probe`.
 
 What a build of ONNX Runtime lists is not what works: TensorRT and CUDA are listed without
-a driver. So each provider loads a model of one `Identity` node, written here by hand since
-devices carry no `onnx`.
+a driver. So each provider loads a model of one `Identity` node. And what a processor says
+of itself is not how it sums bytes: a model of one `MatMulInteger` node shows that.
 """
 
+import ctypes
 import os
 import sys
 
 import msgspec
+import numpy as np
 import onnxruntime
 
 from modelfleet_agent.facts import RuntimeFacts
+from modelfleet_agent.runtime.probe import Known
+from modelfleet_agent.runtime.probe.models import (
+    DEPTH,
+    EXACT,
+    LARGEST_U8,
+    make_identity,
+    make_saturation,
+)
 
 LOWEST, HIGHEST = 7, 64
-IR_VERSION = 8
 CPU = "CPUExecutionProvider"
 REMOTE = frozenset({"AzureExecutionProvider"})  # calls a service, runs nothing here
-FLOAT = 1
-_VARINT, _BYTES = 0, 2
-_SEVEN = 0x7F
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3 | _VARINT) + _varint(value)
-
-
-def _nested(field: int, value: bytes) -> bytes:
-    return _varint(field << 3 | _BYTES) + _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > _SEVEN:
-        out.append(value & _SEVEN | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def identity(opset: int) -> bytes:
-    """Return an ONNX model `y = x`, one float, as protobuf."""
-    shape = _nested(2, _nested(1, _number(1, 1)))
-    kind = _nested(2, _nested(1, _number(1, FLOAT) + shape))
-    node = _nested(1, b"x") + _nested(2, b"y") + _nested(4, b"Identity")
-    graph = (
-        _nested(1, node)
-        + _nested(2, b"probe")
-        + _nested(11, _nested(1, b"x") + kind)
-        + _nested(12, _nested(1, b"y") + kind)
-    )
-    return _number(1, IR_VERSION) + _nested(7, graph) + _nested(8, _number(2, opset))
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
 def loads(opset: int, provider: str) -> bool:
     """Say whether a model of `opset` loads on `provider` itself, not on its fallback."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(
-            identity(opset), options, providers=[provider]
+            make_identity(opset), _options(), providers=[provider]
         )
     except Exception:  # noqa: BLE001 - whatever it raises, it does not load
         return False
     return provider in session.get_providers()
 
 
-def probe() -> RuntimeFacts:
+def saturates() -> bool | None:
+    """Say whether sums of products of bytes are clipped here; None where none are made."""
+    largest = np.full((1, DEPTH), LARGEST_U8, dtype=np.uint8)
+    try:
+        session = onnxruntime.InferenceSession(
+            make_saturation(), _options(), providers=[CPU]
+        )
+        (answer,) = session.run(["y"], {"a": largest})
+    except Exception:  # noqa: BLE001 - a runtime without this operator
+        return None
+    return int(answer[0, 0]) != EXACT
+
+
+def find_compute() -> str:
+    """Return the compute capability of the first GPU, by its driver; "" without one."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ""
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    failed = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(device), 0)
+        or driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
+        or driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
+    )
+    return "" if failed else f"{major.value}.{minor.value}"
+
+
+def probe(known: Known) -> RuntimeFacts:
     """Try everything that this build offers."""
     available = [p for p in onnxruntime.get_available_providers() if p not in REMOTE]
+    runtime = f"onnxruntime {onnxruntime.__version__}"
     opset = LOWEST
     while opset < HIGHEST and loads(opset + 1, CPU):
         opset += 1
     return RuntimeFacts(
-        runtime=f"onnxruntime {onnxruntime.__version__}",
+        runtime=runtime,
         providers=[provider for provider in available if loads(LOWEST, provider)],
         opset=opset,
+        saturates=known.saturates if known.runtime == runtime else saturates(),
+        compute=find_compute(),
     )
 
 
+def _options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return options
+
+
 if __name__ == "__main__":
-    sys.stdout.buffer.write(msgspec.json.encode(probe()))
+    told = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=Known)
+    sys.stdout.buffer.write(msgspec.json.encode(probe(told)))
     sys.stdout.flush()
     os._exit(0)  # a driver that crashes while it unloads says nothing about loading
