@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _WORD_BITS: Final = 32
-_MASKS: Final = (np.uint64(1) << np.arange(33, dtype=np.uint64)) - np.uint64(1)
+_WORD_SHIFT: Final = np.uint32(5)
+_IN_WORD: Final = np.uint32(31)
+_ONE: Final = np.uint32(1)
 
 Array = NDArray[Any]
 
@@ -64,25 +66,29 @@ class BitReader:
         self._words[:-1] |= self._words[1:] << np.uint64(_WORD_BITS)
 
     def take(self, widths: Array) -> Array:
-        """Return the next fields as uint32.
+        """Return the next fields as uint32; `widths` is uint8.
 
         Raises:
             ValueError: There are not as many bits.
         """
         if not widths.size:
             return np.empty(0, np.uint32)
-        starts = np.cumsum(widths, dtype=np.int64)
-        total = int(starts[-1])
+        # a block has less than 2^27 bits, so 32 are enough to count them
+        places = np.cumsum(widths, dtype=np.uint32)
+        total = int(places[-1])
         if packed_size(self._at + total) > self._end:
             raise ValueError("too few raw bits")
-        starts -= widths
-        starts += self._at
+        places -= widths
+        places += np.uint32(self._at)
         self._at += total
-        fields = self._words.take(starts >> 5)
-        starts &= 31
-        fields >>= starts.view(np.uint64)
-        fields &= _MASKS.take(widths)
-        return fields.astype(np.uint32)
+        wide = self._words.take(places >> _WORD_SHIFT)
+        places &= _IN_WORD
+        wide >>= places
+        fields = wide.astype(np.uint32)
+        masks = np.left_shift(_ONE, widths, dtype=np.uint32)
+        masks -= _ONE
+        fields &= masks
+        return fields
 
     def finish(self) -> None:
         """Raise ValueError unless all bits were read."""

@@ -1,38 +1,49 @@
-"""Blocks of symbols: sides, raw bits and rANS, and what goes from block to block."""
+"""Blocks of symbols: sides, residuals taken apart, and the coder that fits a block."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import contexts as ctx
 from .bits import BitReader, pack_bits
+from .books import BookReader, count_bits, encode_books, list_books
 from .container import Op
 from .floats import FORMATS
 from .groups import read_groups
+from .lanes import LaneCode, Lanes, read_lane_head
 from .planes import decode_planes, encode_planes
 from .prediction import Piece, Prediction, Side, predict, restore, subtract
-from .rans import (
-    Decoder,
-    Layout,
-    choose_layout,
-    encode_symbols,
-    slower_growth,
-)
 from .schedule import Refill
-from .symbols import ALPHABET, ESCAPE, escape, join, split, widths_of
-from .tables import Tables
+from .symbols import ALPHABET, Split, escape, join, split, widths_of
 from .varints import read_varint, write_varint
 from .words import words_of
 
 Array = NDArray[Any]
 ReadOld = Callable[[int, int], bytes | memoryview]
 
-SYMBOLS_CODER: Final = 1
+LANES, BOOKS = 1, 2
+"""Coders of symbols."""
 _MANTISSAS: Final = {4: FORMATS[1].mantissa, 2: FORMATS[2].mantissa, 1: 1}
 PIECE: Final = 1 << 16
 """Elements that are predicted at once."""
+_SPARSE: Final = 1.2
+"""Bits per symbol below which books are not tried."""
+_DENSE: Final = 2.5
+"""Bits per symbol above which lanes are not tried if books come close to the entropy."""
+_LEARNING: Final = 1.008
+"""Lanes take about this much more than the entropy."""
+_WORTH: Final = 0.004
+"""Share of a block that lanes must save: they take several times as long to decode."""
+
+
+class _Symbols(Protocol):
+    """The symbols of a block, read in order."""
+
+    def take(self, contexts: Array) -> Array: ...
+
+    def finish(self) -> None: ...
 
 
 class SymbolStream:
@@ -49,7 +60,7 @@ class SymbolStream:
         self._width = width
         self._ops = ops
         self._read_old = read_old
-        self._tables = Tables(ctx.lay_guesses())
+        self._lanes = Lanes()
         self._shifts = ctx.lay_shifts(_MANTISSAS[width])
         self._sides: dict[int, Side] = {}
 
@@ -76,8 +87,8 @@ class SymbolStream:
             lefts.append(left if guess.loud is None else left[guess.loud])
             contexts.append(_loud_contexts(guess))
         head = _pack_sides([sides[number] for number in fresh])
-        body = self._encode_residuals(lefts, contexts)
-        return bytes([SYMBOLS_CODER]) + write_varint(len(head)) + head + body
+        coder, body = self._encode_residuals(lefts, contexts)
+        return bytes([coder]) + write_varint(len(head)) + head + body
 
     def decode(self, payload: bytes, refill: Refill) -> memoryview:
         """Return the bytes of a block.
@@ -85,31 +96,44 @@ class SymbolStream:
         Raises:
             ValueError: The payload is not one this reader can decode.
         """
-        if payload[:1] != bytes([SYMBOLS_CODER]):
+        if payload[:1] not in (bytes([LANES]), bytes([BOOKS])):
             raise ValueError("unknown coder of symbols")
         length, at = read_varint(payload, 1)
         view = memoryview(payload)
         self._read_sides(view[at : at + length], refill)
-        pairs = [
+        body = view[at + length :]
+        guesses: Iterator[tuple[Piece, Prediction]] = (
             (piece, predict(piece, self._sides[piece.number]))
             for piece in self._pieces(refill)
-        ]
-        contexts = np.concatenate([_loud_contexts(guess) for _, guess in pairs])
-        symbols, raw = self._decode_symbols(view[at + length :], contexts)
+        )
+        symbols: _Symbols
+        if payload[0] == BOOKS:
+            symbols, raw = _open_books(body, refill.size // self._width)
+        else:
+            known = list(guesses)
+            contexts = np.concatenate([_loud_contexts(guess) for _, guess in known])
+            symbols, raw = self._open_lanes(body, contexts)
+            guesses = iter(known)
         out = np.empty(refill.size // self._width, f"<u{self._width}")
-        at = done = 0
-        for piece, guess in pairs:
-            count = piece.size if guess.loud is None else int(np.count_nonzero(guess.loud))
-            end = at + count
-            left = self._join(symbols[at:end], contexts[at:end], raw)
-            if guess.loud is not None:
-                spread = np.zeros(piece.size, left.dtype)
-                spread[guess.loud] = left
-                left = spread
-            out[done : done + piece.size] = restore(left, guess, piece.op.method)
-            at, done = end, done + piece.size
+        done = 0
+        for piece, guess in guesses:
+            end = done + piece.size
+            out[done:end] = self._restore(piece, guess, symbols, raw)
+            done = end
+        symbols.finish()
         raw.finish()
         return out.view(np.uint8).data
+
+    def _restore(
+        self, piece: Piece, guess: Prediction, symbols: _Symbols, raw: BitReader
+    ) -> Array:
+        contexts = _loud_contexts(guess)
+        left = self._join(symbols.take(contexts), contexts, raw)
+        if guess.loud is not None:
+            spread = np.zeros(piece.size, left.dtype)
+            spread[guess.loud] = left
+            left = spread
+        return restore(left, guess, piece.op.method)
 
     def _pieces(self, refill: Refill) -> Iterator[Piece]:
         """Cut spans so that what is computed of them stays in the cache."""
@@ -141,7 +165,9 @@ class SymbolStream:
             self._sides[number] = Side(codes[at:end], signed[at:end].view(np.int32))
             at = end
 
-    def _encode_residuals(self, lefts: Sequence[Array], contexts: Sequence[Array]) -> bytes:
+    def _encode_residuals(
+        self, lefts: Sequence[Array], contexts: Sequence[Array]
+    ) -> tuple[int, bytes]:
         bits = self._width * 8
         shifts = [self._shifts.take(part) for part in contexts]
         parts = [
@@ -149,45 +175,24 @@ class SymbolStream:
         ]
         left, context = np.concatenate(lefts), np.concatenate(contexts)
         if not left.size:
-            return b""
-        symbols, fields, widths = (
-            np.concatenate(column) for column in zip(*parts, strict=True)
-        )
-        codes = context.astype(np.int32)
-        codes *= ALPHABET
-        layout = choose_layout(
-            self._tables.codes.take(codes[::16] + symbols[::16]), left.size
-        )
-        while True:
-            found = self._try_layout(layout, codes, context, symbols.copy())
-            if found is not None:
-                break
-            layout = slower_growth(layout)
-        self._tables, lost, words = found
-        escape(lost, left, fields, widths, bits)
-        raw = pack_bits(fields, widths)
-        head = bytes([layout.top, layout.bottom]) + write_varint(layout.steps)
-        return head + write_varint(len(raw)) + raw + words
-
-    def _try_layout(
-        self, layout: Layout, codes: Array, contexts: Array, symbols: Array
-    ) -> tuple[Tables, Array, bytes] | None:
-        tables = self._tables.copy()
-        found = np.empty(symbols.size, np.uint32)
-        at = 0
-        for end in _epochs(layout, tables):
-            part = tables.codes.take(codes[at:end] + symbols[at:end])
-            lost = (part < 1 << 16).nonzero()[0]
-            if lost.size:
-                symbols[at + lost] = ESCAPE
-                part[lost] = tables.codes.take(codes[at + lost] + ESCAPE)
-            found[at:end] = part
-            tables.learn(contexts[at:end], symbols[at:end])
-            at = end
-        words = encode_symbols(layout, found)
-        if words is None:
-            return None
-        return tables, (symbols == ESCAPE).nonzero()[0], words
+            return LANES, b""
+        columns = Split(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        raw = pack_bits(columns.fields, columns.widths)
+        counts = _count(context, columns.symbols)
+        floor = count_bits(counts) / 8
+        books, most = b"", float("inf")
+        if floor * 8 > _SPARSE * left.size:
+            books = encode_books(list_books(counts), context, columns.symbols)
+            most = len(books) - _WORTH * (len(books) + len(raw))
+        if floor * 8 > _DENSE * left.size and most < floor * _LEARNING:
+            return BOOKS, books + write_varint(len(raw)) + raw
+        code = self._lanes.encode(context, columns.symbols)
+        if most < _size_of(code, columns, bits):
+            return BOOKS, books + write_varint(len(raw)) + raw
+        self._lanes.learn(code)
+        escape(code.escaped, left, columns.fields, columns.widths, bits)
+        raw = pack_bits(columns.fields, columns.widths)
+        return LANES, code.head + write_varint(len(raw)) + raw + code.words
 
     def _join(self, symbols: Array, contexts: Array, raw: BitReader) -> Array:
         shift = self._shifts.take(contexts)
@@ -204,48 +209,56 @@ class SymbolStream:
         left = join(symbols, fields, shift).view(np.uint32)
         return left.astype(f"<u{self._width}", copy=False)
 
-    def _decode_symbols(self, body: memoryview, contexts: Array) -> tuple[Array, BitReader]:
-        symbols = np.empty(contexts.size, np.uint8)
+    def _open_lanes(self, body: memoryview, contexts: Array) -> tuple["_Ready", BitReader]:
         if not contexts.size:
             if len(body):
                 raise ValueError("residuals of no elements")
-            return symbols, BitReader(b"")
-        if len(body) < 4:  # noqa: PLR2004 - lanes, steps and a length
-            raise ValueError("no lanes")
-        steps, at = read_varint(body, 2)
-        length, at = read_varint(body, at)
-        layout = Layout(contexts.size, body[0], body[1], steps)
-        decoder = Decoder(layout, body[at + length :])
-        present = _list_contexts(contexts)
-        done = 0
-        for end in _epochs(layout, self._tables):
-            decoder.run_to(end, self._tables.decoding(present), contexts, symbols)
-            self._tables.learn(contexts[done:end], symbols[done:end])
-            done = end
-        decoder.finish()
-        return symbols, BitReader(body[at : at + length])
+            return _Ready(np.empty(0, np.uint8)), BitReader(b"")
+        head = read_lane_head(body)
+        length, at = read_varint(body, head.end)
+        symbols = self._lanes.decode(head, body[at + length :], contexts)
+        return _Ready(symbols), BitReader(body[at : at + length])
 
 
-def _epochs(layout: Layout, tables: Tables) -> Iterator[int]:
-    """Yield where tables may change: ends of steps, when enough elements were seen."""
-    at = 0
-    for _, _, end in layout.slices():
-        if end - at >= tables.missing() or end == layout.size:
-            yield end
-            at = end
+class _Ready:
+    """Symbols that are all decoded."""
+
+    def __init__(self, symbols: Array) -> None:
+        self._symbols = symbols
+        self._at = 0
+
+    def take(self, contexts: Array) -> Array:
+        self._at += contexts.size
+        return self._symbols[self._at - contexts.size : self._at]
+
+    def finish(self) -> None:
+        """There are as many symbols as contexts."""
+
+
+def _open_books(body: memoryview, most: int) -> tuple[BookReader, BitReader]:
+    books = BookReader(body, most)
+    length, at = read_varint(body, books.end)
+    if at + length != len(body):
+        raise ValueError("raw bits of another length")
+    return books, BitReader(body[at:])
+
+
+def _count(contexts: Array, symbols: Array) -> Array:
+    """Return how often each symbol occurs in each context."""
+    codes = contexts.astype(np.intp)
+    codes *= ALPHABET
+    codes += symbols
+    return np.bincount(codes, minlength=ctx.CONTEXTS * ALPHABET).reshape(-1, ALPHABET)
+
+
+def _size_of(code: LaneCode, columns: Split, bits: int) -> float:
+    """Return the bytes of symbols in lanes, with what their escapes cost more."""
+    known = columns.widths.take(code.escaped).sum(dtype=np.int64)
+    return len(code.words) + (bits * code.escaped.size - int(known)) / 8
 
 
 def _loud_contexts(guess: Prediction) -> Array:
     return guess.contexts if guess.loud is None else guess.contexts[guess.loud]
-
-
-def _list_contexts(contexts: Array) -> Array:
-    """Return all contexts that are there, and perhaps some between them."""
-    present: set[int] = set()
-    for at in range(0, contexts.size, PIECE):
-        part = contexts[at : at + PIECE]
-        present.update(range(int(part.min()), int(part.max()) + 1))
-    return np.array(sorted(present))
 
 
 def _pack_sides(sides: Sequence[Side]) -> bytes:

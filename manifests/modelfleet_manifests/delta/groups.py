@@ -38,13 +38,34 @@ class Groups(NamedTuple):
         if self.total == 1:
             return np.broadcast_to(values[0], (size,))
         start, end = first // self.inner, (first + size - 1) // self.inner
-        wanted = values.take(np.arange(start, end + 1) % self.total)
+        wanted = self._wrap(values, start % self.total, end - start + 1)
         if self.inner == 1:
             return wanted
         repeats = np.full(wanted.size, self.inner)
         repeats[-1] -= (end + 1) * self.inner - first - size
         repeats[0] -= first - start * self.inner
         return np.repeat(wanted, repeats)
+
+    def cut(self, first: int, size: int) -> "tuple[Groups, slice, int]":
+        """Return what is left when only `size` elements from `first` count.
+
+        Returns:
+            Groups that hold the same for these elements, which of all groups they are, and
+            the number of the first element among them.
+        """
+        start, end = first // self.inner, (first + size - 1) // self.inner
+        least, count = start % self.total, end - start + 1
+        if least + count > self.total:
+            return self, slice(None), first
+        kept = self._replace(total=count)
+        return kept, slice(least, least + count), first - start * self.inner
+
+    def _wrap(self, values: Array, start: int, count: int) -> Array:
+        """Return `count` values from `start`, beginning anew after the last."""
+        if start + count <= self.total:
+            return values[start : start + count]
+        ring = np.concatenate([values[start:], values[:start]])
+        return np.resize(ring, count)
 
 
 def pack_groups(groups: Groups) -> bytes:

@@ -32,6 +32,29 @@ def _compressor(level: int, window: int) -> zstandard.ZstdCompressor:
     return zstandard.ZstdCompressor(compression_params=_parameters(level, window))
 
 
+@functools.cache
+def _literal_compressor(window: int) -> zstandard.ZstdCompressor:
+    return zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters.from_level(
+            1,
+            format=zstandard.FORMAT_ZSTD1_MAGICLESS,
+            write_content_size=1,
+            write_checksum=0,
+            write_dict_id=0,
+            window_log=window,
+            strategy=zstandard.STRATEGY_FAST,
+            min_match=7,
+            hash_log=6,
+            target_length=0,
+        )
+    )
+
+
+def pack_literals(data: bytes) -> bytes:
+    """Return one frame of `data`, which is noise: Huffman codes, hardly any matches."""
+    return _literal_compressor(window_log(len(data))).compress(data)
+
+
 def pack(data: bytes | memoryview, *, level: int, base: bytes | None = None) -> bytes:
     """Return one frame of `data`, against `base` as raw dictionary where given."""
     window = window_log(len(data) + len(base or b""))

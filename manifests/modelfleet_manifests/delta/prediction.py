@@ -69,13 +69,17 @@ def predict(piece: Piece, side: Side) -> Prediction:
     Raises:
         ValueError: The numbers of `side` are impossible.
     """
-    codes = piece.groups.spread(side.codes, piece.first, piece.size).astype(np.int16)
-    loud = None if np.all(side.codes) else codes != SILENT
+    groups, some, first = piece.groups.cut(piece.first, piece.size)
+    piece = piece._replace(groups=groups, first=first)
+    side = Side(side.codes[some], side.factors[some])
+    loud = None
+    if not np.all(side.codes):
+        loud = groups.spread(side.codes, first, piece.size) != SILENT
     if piece.op.method is Method.NOVEL:
-        return _predict_novel(piece, codes)
+        return _predict_novel(piece, side)
     if piece.op.method is Method.AFFINE:
-        return _predict_affine(piece, side, codes, loud)
-    return _predict_scaled(piece, side, codes, loud)
+        return _predict_affine(piece, side, loud)
+    return _predict_scaled(piece, side, loud)
 
 
 def subtract(new: Words, prediction: Prediction, method: Method) -> Array:
@@ -113,9 +117,7 @@ def restore(left: Array, prediction: Prediction, method: Method) -> Words:
     return left
 
 
-def _predict_scaled(
-    piece: Piece, side: Side, codes: Array, loud: Array | None
-) -> Prediction:
+def _predict_scaled(piece: Piece, side: Side, loud: Array | None) -> Prediction:
     assert piece.old is not None  # noqa: S101 - the caller's duty, not a patch's
     kind = piece.groups.kind
     words, steps = piece.old, None
@@ -123,21 +125,19 @@ def _predict_scaled(
         factors = np.float32(1) + side.factors * np.float32(2.0**-piece.groups.precision)
         spread = piece.groups.spread(factors.astype(np.float32), piece.first, piece.size)
         words, steps = floats.scale(words, spread, kind)
-    classes = codes - np.int16(CODE_ROOM)
+    codes = side.codes.astype(np.int16) - np.int16(CODE_ROOM)
+    classes = piece.groups.spread(codes, piece.first, piece.size)
     if kind:
         if steps is None:
             steps = floats.exponents(words, kind)
         np.maximum(steps, 1, out=steps)
         steps += steps
-        classes -= steps
-    np.maximum(classes, 0, out=classes)
-    np.minimum(classes, ctx.PLAIN_CLASSES - 1, out=classes)
+        classes = np.subtract(classes, steps, out=steps)
+    classes = np.clip(classes, 0, ctx.PLAIN_CLASSES - 1)
     return Prediction(words, classes.astype(np.uint8), loud, None)
 
 
-def _predict_affine(
-    piece: Piece, side: Side, codes: Array, loud: Array | None
-) -> Prediction:
+def _predict_affine(piece: Piece, side: Side, loud: Array | None) -> Prediction:
     assert piece.old is not None  # noqa: S101 - the caller's duty, not a patch's
     groups = piece.groups
     if np.any(np.abs(side.factors) >= MAX_AFFINE):
@@ -156,15 +156,19 @@ def _predict_affine(
     flips = values < 0
     bins = np.abs(values) >> (AFFINE_BITS - 1 - 2)
     np.minimum(bins, ctx.FRACTIONS - 1, out=bins)
-    classes = np.clip(codes - CODE_ROOM, 0, ctx.AFFINE_CLASSES - 1)
-    contexts = ctx.AFFINE + classes * ctx.FRACTIONS + bins
-    return Prediction(whole.astype(np.uint8), contexts.astype(np.uint8), loud, flips)
+    classes = np.clip(side.codes.astype(np.int16) - CODE_ROOM, 0, ctx.AFFINE_CLASSES - 1)
+    starts = (ctx.AFFINE + classes * ctx.FRACTIONS).astype(np.uint8)
+    contexts = bins.astype(np.uint8)
+    contexts += groups.spread(starts, piece.first, piece.size)
+    return Prediction(whole.astype(np.uint8), contexts, loud, flips)
 
 
-def _predict_novel(piece: Piece, codes: Array) -> Prediction:
+def _predict_novel(piece: Piece, side: Side) -> Prediction:
     # the code is class << 9 | exponent just above the largest of the group
     mantissa = floats.FORMATS[piece.groups.kind].mantissa
     width = piece.op.width
-    words = (codes & 0x1FF).astype(f"<u{width}") << np.array(mantissa, f"<u{width}")
-    classes = np.clip(codes >> 9, 0, ctx.NOVEL_CLASSES - 1)
-    return Prediction(words, (ctx.NOVEL + classes).astype(np.uint8), None, None)
+    tops = (side.codes & 0x1FF).astype(f"<u{width}") << np.array(mantissa, f"<u{width}")
+    classes = np.minimum(side.codes >> 9, ctx.NOVEL_CLASSES - 1) + ctx.NOVEL
+    spread = piece.groups.spread
+    contexts = spread(classes.astype(np.uint8), piece.first, piece.size)
+    return Prediction(spread(tops, piece.first, piece.size), contexts, None, None)

@@ -27,6 +27,8 @@ _MIN_LANES: Final = 2
 """Lanes of the smallest block, log2."""
 _BYTES_PER_LANE: Final = 40
 """A lane costs about half a byte."""
+_RUN: Final = 1 << 15
+"""Elements decoded between two looks at their symbols: these stay in the cache."""
 _FEW_BITS: Final = 1.5
 """Symbols of fewer bits get twice the lanes: there are more of them to get through."""
 
@@ -86,6 +88,13 @@ class Layout(NamedTuple):
         for lanes, start, end in self.phases():
             for at in range(start, end, lanes):
                 yield lanes, at, min(at + lanes, end)
+
+    def step_end(self, least: int) -> int:
+        """Return the first end of a step at or after element `least`, 1 to `size`."""
+        for lanes, start, end in self.phases():
+            if least <= end:
+                return min(end, start - (start - least) // lanes * lanes)
+        return self.size
 
     @property
     def is_possible(self) -> bool:
@@ -194,22 +203,22 @@ class Decoder:
             raise ValueError("impossible lanes")
         lanes = 1 << layout.top
         head = 4 * -(-lanes // 8)
-        sizes = unpack_bits(data[:head], np.full(lanes, 4))
+        sizes = unpack_bits(data[:head], np.full(lanes, 4, np.uint8))
         middle = head + 2 * lanes
         end = middle + 4 * -(-int(sizes.sum()) // 32)
         if end > len(data) or (len(data) - end) % 2:
             raise ValueError("states and words have another length")
         low = np.frombuffer(data[head:middle], "<u2").astype(np.uint32)
-        high = unpack_bits(data[middle:end], sizes.astype(np.int64)) + (
+        high = unpack_bits(data[middle:end], sizes.astype(np.uint8)) + (
             np.uint32(1) << sizes
         )
         self._state = (high << np.uint32(16)) | low
         self._words = np.frombuffer(data[end:], "<u2").astype(np.uint32)
         self._at = 0
         self._spare = np.empty(lanes, np.uint32)
-        self._found = np.empty(lanes, np.uint32)
-        self._slots = np.empty(lanes, np.int64)
+        self._layout = layout
         self._slices = layout.slices()
+        self._done = 0
 
     def run_to(
         self, end: int, tables: DecodingTables, contexts: Array, symbols: Array
@@ -225,44 +234,55 @@ class Decoder:
         Raises:
             ValueError: The data does not fit.
         """
-        for lanes, start, stop in self._slices:
-            if lanes < self._state.size:
-                self._retire(lanes)
-            size = stop - start
-            slots, found = self._slots[:size], self._found[:size]
-            tables.places.take(contexts[start:stop], out=slots, mode="clip")
-            self._step(tables.entries, slots, found)
+        while self._done < end:
+            start = self._done
+            stop = self._layout.step_end(min(end, start + _RUN))
+            slots = tables.places.take(contexts[start:stop])
+            found = np.empty(stop - start, np.uint32)
+            self._run(start, stop, tables.entries, slots, found)
             found &= _SYMBOL
             symbols[start:stop] = found
-            if stop == end:
-                return
+            self._done = stop
+
+    def _run(
+        self, start: int, stop: int, entries: Array, slots: Array, found: Array
+    ) -> None:
+        """Decode some steps; `found` receives table entries, which name their symbols."""
+        state, spare, words, at = self._state, self._spare, self._words, self._at
+        for lanes, first, last in self._slices:
+            if lanes < self._state.size:
+                self._at = at
+                self._retire(lanes)
+                state, spare = self._state, self._spare
+                words, at = self._words, 0
+            if last - first != state.size:
+                state, spare = self._state[: last - first], self._spare[: last - first]
+            slot = slots[first - start : last - start]
+            entry = found[first - start : last - start]
+            np.bitwise_and(state, _SLOT_MASK, out=spare)
+            slot += spare
+            entries.take(slot, out=entry, mode="clip")
+            state >>= _SHIFT
+            np.right_shift(entry, FREQUENCY, out=spare)
+            state *= spare
+            np.right_shift(entry, BIAS, out=spare)
+            spare &= _SLOT_MASK
+            state += spare
+            low = (state < _LIMIT).nonzero()[0]
+            renewed = state[low] << _WORD
+            end = at + low.size
+            if end > words.size:
+                raise ValueError("too few words")
+            state[low] = renewed | words[at:end]
+            at = end
+            if last == stop:
+                break
+        self._at = at
 
     def finish(self) -> None:
         """Raise ValueError unless everything was used up."""
         if self._words.size != self._at or np.any(self._state != _LOW):
             raise ValueError("words left over")
-
-    def _step(self, entries: Array, slots: Array, found: Array) -> None:
-        """Decode one symbol per lane: `found` receives it in its lowest 8 bits."""
-        state, spare = self._state[: slots.size], self._spare[: slots.size]
-        np.bitwise_and(state, _SLOT_MASK, out=spare)
-        slots += spare
-        entries.take(slots, out=found, mode="clip")
-        state >>= _SHIFT
-        np.right_shift(found, FREQUENCY, out=spare)
-        state *= spare
-        np.right_shift(found, BIAS, out=spare)
-        spare &= _SLOT_MASK
-        state += spare
-        low = (state < _LIMIT).nonzero()[0]
-        end = self._at + low.size
-        if end > self._words.size:
-            raise ValueError("too few words")
-        renewed = state[low]
-        renewed <<= _WORD
-        renewed |= self._words[self._at : end]
-        state[low] = renewed
-        self._at = end
 
     def _retire(self, lanes: int) -> None:
         gone = self._state[lanes:]
@@ -270,4 +290,4 @@ class Decoder:
             raise ValueError("a lane retired in the wrong state")
         rest = self._words[self._at :]
         self._words, self._at = np.concatenate([gone & np.uint32(0xFFFF), rest]), 0
-        self._state = self._state[:lanes].copy()
+        self._state, self._spare = self._state[:lanes].copy(), self._spare[:lanes]

@@ -68,10 +68,12 @@ def cases() -> list[Case]:
     moved = {name: fine_tune(value, 7) for name, value in tensors.items()}
     moved["u"] = (codes * 0.9 + 12).astype("uint8")
     moved["n"] = make_weights(6, shape=(90, 60))
+    many = make_weights(8, "float16", (140, 100))
     pairs = [
         (make_model(tensors), make_model(moved)),
         (generator.bytes(4000), generator.bytes(4000)),
         (make_model({"a": codes}), make_model({"a": codes, "b": moved["n"]})),
+        (make_model({"h": many}), make_model({"h": fine_tune(many, 9, 1e-3)})),
     ]
     return [Case(old, new, take_apart(delta.encode(old, new))) for old, new in pairs]
 

@@ -1,0 +1,147 @@
+"""Symbols of a block by rANS, with tables that both sides learn from block to block."""
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import contexts as ctx
+from .rans import (
+    Decoder,
+    Layout,
+    choose_layout,
+    encode_symbols,
+    slower_growth,
+)
+from .symbols import ALPHABET, ESCAPE
+from .tables import Tables
+from .varints import read_varint, write_varint
+
+Array = NDArray[Any]
+
+_RUN: Final = 1 << 16
+"""Contexts looked at together."""
+
+
+class LaneHead(NamedTuple):
+    """What a block says of its lanes, and where that ends."""
+
+    top: int
+    bottom: int
+    steps: int
+    end: int
+
+
+class Lanes:
+    """The tables of a stream, and how blocks are coded by them."""
+
+    def __init__(self) -> None:
+        """Start from the guesses."""
+        self._tables = Tables(ctx.lay_guesses())
+
+    def encode(self, contexts: Array, symbols: Array) -> "LaneCode":
+        """Return a block; `learn` from it if it is the one that is sent.
+
+        Args:
+            contexts: Per element, uint8.
+            symbols: Per element, uint8.
+        """
+        codes = contexts.astype(np.int32)
+        codes *= ALPHABET
+        layout = choose_layout(
+            self._tables.codes.take(codes[::16] + symbols[::16]), codes.size
+        )
+        while True:
+            found = self._try(layout, codes, contexts, symbols.copy())
+            if found is not None:
+                return found
+            layout = slower_growth(layout)
+
+    def learn(self, code: "LaneCode") -> None:
+        """Take over what a block taught."""
+        self._tables = code.tables
+
+    def decode(self, head: LaneHead, body: memoryview, contexts: Array) -> Array:
+        """Return the symbols of a block, uint8.
+
+        Raises:
+            ValueError: The data does not fit.
+        """
+        symbols = np.empty(contexts.size, np.uint8)
+        layout = Layout(contexts.size, head.top, head.bottom, head.steps)
+        decoder = Decoder(layout, body)
+        present = _list_contexts(contexts)
+        done = 0
+        for end in _epochs(layout, self._tables):
+            decoder.run_to(end, self._tables.decoding(present), contexts, symbols)
+            self._tables.learn(contexts[done:end], symbols[done:end])
+            done = end
+        decoder.finish()
+        return symbols
+
+    def _try(
+        self, layout: Layout, codes: Array, contexts: Array, symbols: Array
+    ) -> "LaneCode | None":
+        tables = self._tables.copy()
+        found = np.empty(symbols.size, np.uint32)
+        at = 0
+        for end in _epochs(layout, tables):
+            part = tables.codes.take(codes[at:end] + symbols[at:end])
+            lost = (part < 1 << 16).nonzero()[0]
+            if lost.size:
+                symbols[at + lost] = ESCAPE
+                part[lost] = tables.codes.take(codes[at + lost] + ESCAPE)
+            found[at:end] = part
+            tables.learn(contexts[at:end], symbols[at:end])
+            at = end
+        words = encode_symbols(layout, found)
+        if words is None:
+            return None
+        head = bytes([layout.top, layout.bottom]) + write_varint(layout.steps)
+        return LaneCode(head, words, (symbols == ESCAPE).nonzero()[0], tables)
+
+
+class LaneCode(NamedTuple):
+    """A coded block.
+
+    Attributes:
+        head: What `read_lane_head` reads.
+        words: States and words.
+        escaped: Elements that went as ESCAPE, by their numbers.
+        tables: What the stream knows after this block.
+    """
+
+    head: bytes
+    words: bytes
+    escaped: Array
+    tables: Tables
+
+
+def read_lane_head(data: memoryview) -> LaneHead:
+    """Return what stands before the raw bits of a block.
+
+    Raises:
+        ValueError: Nothing does.
+    """
+    if len(data) < 4:  # noqa: PLR2004 - lanes, steps and a length
+        raise ValueError("no lanes")
+    steps, end = read_varint(data, 2)
+    return LaneHead(data[0], data[1], steps, end)
+
+
+def _epochs(layout: Layout, tables: Tables) -> Iterator[int]:
+    """Yield where tables may change: ends of steps, when enough elements were seen."""
+    at = 0
+    while at < layout.size:
+        at = layout.step_end(min(layout.size, at + tables.missing()))
+        yield at
+
+
+def _list_contexts(contexts: Array) -> Array:
+    """Return all contexts that are there, and perhaps some between them."""
+    present: set[int] = set()
+    for at in range(0, contexts.size, _RUN):
+        part = contexts[at : at + _RUN]
+        present.update(range(int(part.min()), int(part.max()) + 1))
+    return np.array(sorted(present))
