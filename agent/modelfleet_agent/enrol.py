@@ -23,7 +23,9 @@ PROOF = b"mf-enrol-1"
 ANSWER = "enrolment.answer"
 ENROLMENT = "enrolment.json"
 # Of another fleet or enrolment: nothing in them means anything any more.
-_STALE = ("tuf", "trust", "documents")
+_STALE = ("tuf", "trust", "documents", "orders")
+FRESH = "orders.new"
+"""A file that says: no document was ever held under this enrolment."""
 _SERVER_FAULT = 500
 _OK = (200, 201)
 
@@ -260,6 +262,7 @@ def _finish(directory: Path) -> str | None:
         fsio.remove_tree(directory / name)
     root = fsio.private_dir(directory / "factory") / "root.json"
     fsio.write_atomic(root, kept.root.encode(), mode=fsio.READ_ONLY)
+    fsio.write_atomic(directory / FRESH, b"")
     keys = fsio.private_dir(directory / "keys")
     fsio.write_atomic(keys / "report.key", kept.seed.encode())
     fsio.write_atomic(directory / ENROLMENT, msgspec.json.encode(kept.enrolment))

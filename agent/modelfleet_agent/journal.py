@@ -56,6 +56,11 @@ class Pages:
         """How many pages of an existing file hold something that is not sound."""
         return sum(page is None and bool(raw.strip(b"\0")) for raw, page in self._pages())
 
+    @property
+    def sound(self) -> bool:
+        """There is a value."""
+        return any(page is not None for _, page in self._pages())
+
     def read(self) -> bytes | None:
         """Return the newest sound value, or None where there is none.
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from modelfleet_manifests.document import Body
 from modelfleet_manifests.header import Counter, Header, Hex32, Hex64, Order
@@ -61,6 +61,7 @@ class Assignment(Body, kw_only=True, frozen=True):
         incarnation: How many times this device id has been enrolled.
         report_key: Fingerprint of the key that signs the device's reports.
         nonce: Comes back in reports, to show how fresh they are.
+        echo: The challenge of a device that lost what it held; absent otherwise.
     """
 
     header: Header
@@ -69,3 +70,4 @@ class Assignment(Body, kw_only=True, frozen=True):
     incarnation: Counter
     report_key: Hex64
     nonce: Hex32
+    echo: Hex32 | UnsetType = UNSET

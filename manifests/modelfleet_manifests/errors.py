@@ -68,3 +68,9 @@ class LimitError(ManifestError):
     """A plan that does not fit into one document: named so that it can be split."""
 
     code = "E_LIMIT"
+
+
+class EchoError(ManifestError):
+    """Does not repeat what a device asks for that lost its memory: it may be an old one."""
+
+    code = "E_ECHO"

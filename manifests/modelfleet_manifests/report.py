@@ -92,6 +92,7 @@ class Report(Body, kw_only=True, frozen=True):
         nonce: Of the assignment that is held; zeros before the first.
         documents: By topic.
         errors: Codes of documents and metadata refused since the last report.
+        challenge: Of a device that lost what it held: an assignment has to repeat it.
     """
 
     type: Annotated[str, Meta(pattern="^report$")] = "report"
@@ -110,6 +111,7 @@ class Report(Body, kw_only=True, frozen=True):
     metadata: Metadata
     facts: dict[FactName, FactValue]
     errors: Annotated[list[Text], Meta(max_length=32)]
+    challenge: Hex32 | UnsetType = UNSET
 
 
 class SlotTelemetry(Body, kw_only=True, frozen=True):

@@ -57,6 +57,7 @@ def test_an_enrolled_device_has_key_root_and_identity(
         "enrolment.json",
         "factory/root.json",
         "keys/report.key",
+        "orders.new",
     }
     for path in directory.rglob("*"):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077

@@ -1,6 +1,7 @@
 """Recall on a real agent: what was stopped ends at once, and is never started again."""
 
 import json
+import shutil
 
 import pytest
 from tests.agent import models
@@ -89,3 +90,30 @@ def test_a_stopped_model_is_not_started_after_a_power_cut_that_took_the_metadata
         return found.slots[SLOT].digest == old.variants[0].digest
 
     eventually(serves_old, "what ran before serves", 30)
+
+
+@pytest.mark.slow
+def test_an_agent_that_lost_what_it_held_obeys_no_old_document(rig: Rig) -> None:
+    """The broker gives it the assignment of then; it wants one that was made since."""
+    old, new = run_two(rig)
+    rig.kill()
+    for name in ("orders", "documents"):
+        path = rig.dir / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    rig.deploy(old)  # as it was once
+    rig.start()
+    rig.reported(lambda row: row.reason == "no-assignment", "it holds none")
+    challenge = rig.reports[-1].challenge
+    assert isinstance(challenge, str)
+    assert any("E_ECHO" in error for one in rig.reports for error in one.errors)
+    rig.deploy(new, old)
+    me = rig.me
+    answer = rig.fleet.assignment(
+        me.device, me.enrolment, {SLOT: rig.group}, echo=challenge
+    )
+    topic = topics.device_topic(me.device, "assignment")
+    rig.peer.publish(topic, answer, retain=True)
+    row = rig.reported(lambda row: row.reason == "as-wanted", "it obeys again")
+    assert row.running
+    assert row.running.digest == new.variants[0].digest
+    assert not rig.reports[-1].challenge

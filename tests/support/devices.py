@@ -82,6 +82,8 @@ class SimSlot:
         return Local(
             release=self.release.id if self.release else None,
             digest=self.variant.digest if self.variant else None,
+            model=self.release.model if self.release else "",
+            version=self.release.version if self.release else "",
             ran=tuple(self.ran),
             present=ran,
             proven=ran,
@@ -98,6 +100,7 @@ class SimDevice:
         breaks: Ids of releases that fail their self-test here.
         failure: What is reported then.
         clock: Of the server, for what this device sends; Unix ms.
+        challenge: What it asks an assignment to repeat, where it lost its memory.
     """
 
     server: ServerUnderTest
@@ -116,6 +119,7 @@ class SimDevice:
     seq: int = 0
     prev: str = FIRST
     batches: int = 0
+    challenge: str = ""
     boot: str = field(default_factory=new_id)
     peer: Peer | None = None
 
@@ -242,6 +246,7 @@ class SimDevice:
             metadata=Metadata(**msgspec.to_builtins(self.view.seen)),
             facts=write_facts(self.facts),
             errors=[],
+            challenge=self.challenge or UNSET,
         )
         envelope = seal_report(report, self.key)
         self.seq, self.prev = report.seq, payload_digest(envelope, "report")
@@ -308,7 +313,7 @@ class SimDevice:
             self.peer.publish(topic, payload)
             return
         taker = (
-            TwinKeeper(self.clock).take_reports
+            TwinKeeper(self.server.parts.get(Director), self.clock).take_reports
             if kind == "report"
             else TelemetryTaker(self.clock).take
         )

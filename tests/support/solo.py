@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec import UNSET
 from tests.support.solo_content import (
     Files,
     make_file,
@@ -325,6 +326,7 @@ class SoloFleet:
         *,
         labels: Mapping[str, str] | None = None,
         key: PrivateKey | None = None,
+        echo: str = "",
         **changes: Any,
     ) -> bytes:
         """Return a signed assignment.
@@ -335,6 +337,7 @@ class SoloFleet:
             slots: A governor per slot; a text is the id of the group that governs it.
             labels: Of the device.
             key: Signs instead of the director.
+            echo: The challenge that it repeats.
             changes: Fields of the header.
         """
         governors: dict[str, Governor] = {
@@ -350,6 +353,7 @@ class SoloFleet:
             incarnation=1,
             report_key="5" * 64,
             nonce=random_id(),
+            echo=echo or UNSET,
         )
         return seal("assignment", write(body), [key or self.keys["director"]])
 

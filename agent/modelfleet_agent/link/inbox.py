@@ -7,6 +7,7 @@ from pathlib import Path
 
 from modelfleet_agent import fsio
 from modelfleet_agent.enrol import Enrolment
+from modelfleet_agent.link.orders import Orders
 from modelfleet_agent.link.outcomes import (
     Accepted,
     Document,
@@ -22,7 +23,7 @@ from modelfleet_manifests.deployment import Deployment
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.document import NotUnderstood, cap_of, read_directed
 from modelfleet_manifests.envelope import peek, unseal
-from modelfleet_manifests.errors import AddressError, FormatError, ManifestError
+from modelfleet_manifests.errors import AddressError, EchoError, FormatError, ManifestError
 from modelfleet_manifests.header import check_address, check_order, read_header
 from modelfleet_manifests.keys import PublicKey
 from modelfleet_manifests.report import Held
@@ -77,7 +78,9 @@ class Inbox:
         self._own = device_topic(enrolment.device, "assignment")
         self._entries: dict[str, _Entry] = {}
         self._waiting: dict[str, bytes] = {}
+        self._orders = Orders(directory)
         self._load()
+        self._orders.adopt(self.held(), self._own)
 
     def receive(self, topic: str, payload: bytes) -> Outcome:
         """Judge what came by `topic`: an assignment or a deployment.
@@ -95,6 +98,8 @@ class Inbox:
             return Refused(topic, error.code, error.why)
         if entry is None:
             return Same(topic)
+        # the order first: a document that is cut off here comes again as the same
+        self._orders.note(topic, entry.held, answered=topic == self._own)
         fsio.write_atomic(self._path(topic), payload)
         self._entries[topic] = entry
         self._waiting.pop(topic, None)
@@ -152,6 +157,11 @@ class Inbox:
         return frozenset(one.group for one in governors if isinstance(one, ByGroup))
 
     @property
+    def challenge(self) -> str:
+        """What the next assignment has to repeat; empty where nothing was lost."""
+        return self._orders.challenge
+
+    @property
     def nonce(self) -> str:
         """Of the held assignment; 32 zeros before the first."""
         own = self._entries.get(self._own)
@@ -167,15 +177,21 @@ class Inbox:
             _NewerEpochError: Its epoch is not known yet.
         """
         entry = self._verify(topic, payload)
-        held = self._entries.get(topic)
+        self._check_echo(topic, entry.document)
+        order, digest = self._orders.newest(topic) or (None, None)
         newer = check_order(
-            entry.document.header.order,
-            entry.held.digest,
-            held.document.header.order if held else None,
-            held.held.digest if held else None,
-            topic,
+            entry.document.header.order, entry.held.digest, order, digest, topic
         )
-        return entry if newer else None
+        held = self._entries.get(topic)
+        # the newest one that was ever seen is taken again where another or none is held
+        return entry if newer or held is None or held.held != entry.held else None
+
+    def _check_echo(self, topic: str, document: Document) -> None:
+        """While it is not known what was held before, only an answer counts."""
+        if topic != self._own or not self.challenge:
+            return
+        if not isinstance(document, Assignment) or document.echo != self.challenge:
+            raise EchoError(topic, "is not made for this device since it lost its memory")
 
     def _verify(self, topic: str, envelope: bytes) -> _Entry:
         """Bytes first, then fields, then the address."""
@@ -221,10 +237,13 @@ class Inbox:
 
     def _drop_strangers(self) -> None:
         """Forget deployments of groups that the new assignment does not name."""
+        strange = []
         for topic in [one for one in self._entries if one != self._own]:
             address = parse_topic(topic)
             if address is None or not self._may_hold(address.group or ""):
                 self._drop(topic)
+                strange.append(topic)
+        self._orders.forget(strange)
 
     def _drop(self, topic: str) -> None:
         del self._entries[topic]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from modelfleet_agent.enrol import Enrolment
 from modelfleet_agent.report.chain import Place
@@ -37,6 +38,7 @@ class Situation:
         metadata: Versions seen (`TrustState.minimum`).
         facts: What the device is.
         errors: Codes since the last report.
+        challenge: What the next assignment has to repeat (`Inbox.challenge`).
     """
 
     at: int
@@ -46,6 +48,7 @@ class Situation:
     metadata: Minimum | Metadata
     facts: Facts
     errors: Sequence[str] = ()
+    challenge: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ def make_report(
         ),
         facts=write_facts(situation.facts),
         errors=list(situation.errors),
+        challenge=situation.challenge or UNSET,
     )
     payloads = (write(_cut(report, measure)) for measure in _MEASURES)
     payload = next((one for one in payloads if len(one) <= MAX_PAYLOAD), None)

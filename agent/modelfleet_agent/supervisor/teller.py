@@ -73,6 +73,7 @@ class Teller:
             slots=slots,
             metadata=self._desk.door.load().minimum,
             facts=facts,
+            challenge=self._desk.inbox.challenge,
         )
         told = self._voice.report(situation, self._essence(facts))
         self.tell_status()
@@ -149,4 +150,5 @@ class Teller:
         """Return what makes a new report worth sending."""
         seen = self._desk.door.load().minimum
         steady = msgspec.structs.replace(facts, disk_free_mb=0)
-        return (self._slots(), self._desk.inbox.held(), seen, steady)
+        inbox = self._desk.inbox
+        return (self._slots(), inbox.held(), inbox.challenge, seen, steady)

@@ -162,11 +162,11 @@ def make_parts(settings: Settings) -> Parts:
     parts.put(_make_kinds(parts, settings))
     parts.put(Throttle())
     parts.put(Authenticators([authenticate, recognise_device]))
-    parts.put(TwinKeeper())
     parts.put(TelemetryTaker())
     parts.put(Shots())
     signer = RemoteSigner(settings.signer_socket)
     parts.put(signer)
     parts.put(Director(signer))
+    parts.put(TwinKeeper(parts.get(Director)))
     parts.put(Publisher(signer, [catalog.on_closed]))
     return parts

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from msgspec import UNSET
 from sqlmodel import Session, col, select
 
 from modelfleet_manifests.assignment import Assignment, ByGroup, Governor, Since
@@ -45,13 +46,29 @@ def assign(
     documents.publish(session, director, drafts, now_ms=now_ms)
 
 
-def _draft(session: Session, device: Device) -> Draft | None:
+def answer_challenge(
+    session: Session, director: Director, device: Device, challenge: str, *, now_ms: int
+) -> None:
+    """Sign the assignment anew for a device that lost what it held; once per challenge.
+
+    It repeats the challenge, and names no deployment that is older than those in force.
+    """
+    held = documents.current(session, device_topic(device.id, "assignment"))
+    body = held.document if held is not None else None
+    if isinstance(body, Assignment) and body.echo == challenge:
+        return
+    draft = _draft(session, device, challenge)
+    if draft is not None:
+        documents.publish(session, director, [draft], now_ms=now_ms)
+
+
+def _draft(session: Session, device: Device, challenge: str = "") -> Draft | None:
     if device.state is not DeviceState.ENROLLED:
         return None
     topic = device_topic(device.id, "assignment")
     held = documents.current(session, topic)
     slots = _slots(session, device)
-    if held is not None and _says_the_same(held, device, slots):
+    if not challenge and held is not None and _says_the_same(held, device, slots):
         return None
     device.nonce = new_id()
     session.add(device)
@@ -64,6 +81,7 @@ def _draft(session: Session, device: Device) -> Draft | None:
             incarnation=device.incarnation,
             report_key=PublicKey(device.report_key).fingerprint,
             nonce=device.nonce,
+            echo=challenge or UNSET,
         )
 
     return Draft(topic, build, device=device.id, enrolment=device.enrolment)

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable
 
+from msgspec import UNSET
 from sqlmodel import Session, col, delete
 
 from modelfleet_manifests.assignment import Assignment, ByGroup
@@ -19,11 +20,14 @@ from modelfleet_manifests.topics import device_topic, parse_topic
 from modelfleet_server.audit import service as audit
 from modelfleet_server.bridge.message import Message
 from modelfleet_server.bridge.service import reply
+from modelfleet_server.devices.assignments import answer_challenge
 from modelfleet_server.devices.domain import Arrival, ChainHead, DeviceState, classify
 from modelfleet_server.devices.groups import settle_departures
 from modelfleet_server.devices.tables import Device, HeldDocument, SlotState, StoredReport
 from modelfleet_server.kit.clock import now_ms
+from modelfleet_server.kit.errors import AppError
 from modelfleet_server.trust import director as documents
+from modelfleet_server.trust.director import Director
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +38,12 @@ class TwinKeeper:
     """Handles `report` and `presence` messages; idempotent by device, incarnation, number.
 
     Args:
+        director: Signs for devices that lost what they held.
         clock: Returns Unix milliseconds.
     """
 
-    def __init__(self, clock: Callable[[], int] = now_ms) -> None:
+    def __init__(self, director: Director, clock: Callable[[], int] = now_ms) -> None:
+        self._director = director
         self._clock = clock
         self._resent: dict[str, int] = {}
 
@@ -115,6 +121,7 @@ class TwinKeeper:
         device.errors_json = json.dumps(report.errors)
         session.add(device)
         self._keep_documents(session, device, report, now)
+        self._answer(session, device, report, now)
         _keep_slots(session, device, report, now)
         session.flush()
 
@@ -135,6 +142,19 @@ class TwinKeeper:
             if address.kind == "assignment":
                 settle_departures(session, device, held.epoch, held.counter)
             self._repeat(session, topic, Order(held.epoch, held.counter), now)
+
+    def _answer(self, session: Session, device: Device, report: Report, now: int) -> None:
+        """Answer a device that lost its memory, at most once a minute."""
+        if report.challenge is UNSET:
+            return
+        place = f"{device.id} challenge"
+        if now - self._resent.get(place, 0) >= RESEND_AFTER_MS:
+            self._resent[place] = now
+            challenge = str(report.challenge)
+            try:
+                answer_challenge(session, self._director, device, challenge, now_ms=now)
+            except AppError as error:  # the report counts all the same; it asks again
+                log.warning("%s is not answered: %s", device.id, error)
 
     def _repeat(self, session: Session, topic: str, held: Order, now: int) -> None:
         """Publish again what a device missed, at most once a minute per topic."""

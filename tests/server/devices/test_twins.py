@@ -5,12 +5,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import UNSET
 from sqlmodel import select
 from tests.support.devices import SimDevice
 from tests.support.lines import make_line, operate, publish_releases, target
 from tests.support.server import ServerUnderTest
 from tests.support.waiting import eventually
 
+from modelfleet_manifests.assignment import Assignment, ByGroup
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.topics import device_topic
 from modelfleet_server.bridge.message import Message
@@ -20,6 +22,8 @@ from modelfleet_server.devices.tables import Device, HeldDocument, SlotState, St
 from modelfleet_server.devices.twins import RESEND_AFTER_MS, TwinKeeper
 from modelfleet_server.kit.access import Role, system
 from modelfleet_server.kit.clock import now_ms
+from modelfleet_server.kit.ids import new_id
+from modelfleet_server.trust.director import Director
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def reports(device: SimDevice) -> list[StoredReport]:
 def hand_over(device: SimDevice, payload: bytes) -> None:
     with device.server.database.write() as session:
         message = Message(device_topic(device.id, "report"), payload, device.id)
-        TwinKeeper().take_reports(session, [message])
+        TwinKeeper(device.server.parts.get(Director)).take_reports(session, [message])
 
 
 def test_a_report_is_kept_as_it_was_signed_and_fills_the_twin(device: SimDevice) -> None:
@@ -187,3 +191,25 @@ def test_through_the_broker_a_report_is_acknowledged_after_the_commit(
         assert json.loads(heard[-1]) == {"incarnation": 1, "seq": 1}
         assert row(device).seq == 1
         assert row(device).chain == device.prev
+
+
+def test_a_device_that_lost_its_memory_gets_an_assignment_made_for_it_once(
+    device: SimDevice,
+) -> None:
+    device.hear()
+    before = device.documents.assignment
+    device.challenge = new_id()
+    device.report()
+    device.hear()
+    answer = device.documents.assignment
+    assert isinstance(before, Assignment)
+    assert isinstance(answer, Assignment)
+    assert (before.echo, answer.echo) == (UNSET, device.challenge)
+    assert answer.header.order > before.header.order
+    (governor,) = answer.slots.values()
+    assert isinstance(governor, ByGroup)
+    newest = device.documents.deployments[governor.group].header.order
+    assert governor.since.order == newest  # no older deployment counts any more
+    device.report()
+    device.hear()
+    assert device.documents.assignment == answer  # the same question is answered once
