@@ -10,17 +10,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import onnx
 from onnx import ModelProto, TensorProto
 
 from modelfleet_manifests.digests import sha256
-from modelfleet_manifests.profiles.recipe import Recipe
-from modelfleet_server.builds import door, making, steps
+from modelfleet_manifests.profiles.recipe import Dynamic, FourBits, Half, Recipe, Static
+from modelfleet_server.builds import auditing, door, making, steps
 from modelfleet_server.builds.domain import Verdict, VerifyJob
 from modelfleet_server.builds.errors import BuildError, ModelError
 from modelfleet_server.builds.graph import op_key, walk_nodes, walk_tensors
 from modelfleet_server.builds.recipes import recipe_digest, toolchain_digest
 
+QUANTIZING = (Dynamic, FourBits, Half, Static)
 TOLD = 12
 """Differences that are told one by one."""
 
@@ -49,12 +51,31 @@ def verify(job: VerifyJob, folder: Path) -> Verdict:
     built = out.read_bytes()
     if built == variant:
         return Verdict(same=True, recipe=found.recipe.name, digest=sha256(built))
+    against = _audit(job, found, folder)
     return Verdict(
         same=False,
+        audited=not against,
         recipe=found.recipe.name,
         digest=sha256(built),
         differences=[*found.doubts, *_compare(Path(job.variant), out)],
+        against=against[:TOLD],
     )
+
+
+def _audit(job: VerifyJob, found: _Found, folder: Path) -> list[str]:
+    """Return what speaks against a variant that is not the same, nothing if it may pass."""
+    try:
+        door.check(Path(job.variant))
+    except ModelError as error:
+        return [error.what]
+    whole = [isinstance(step, QUANTIZING) for step in found.recipe.steps]
+    before = found.recipe.steps[: whole.index(True)] if any(whole) else found.recipe.steps
+    plain = folder / "reference.onnx"
+    recipe = msgspec.structs.replace(found.recipe, steps=before)
+    making.build_candidate(Path(job.master), recipe, None, plain)
+    built = onnx.load(folder / making.MODEL)
+    grounds = auditing.Grounds(built, onnx.load(plain))
+    return auditing.audit(onnx.load(job.variant), grounds)
 
 
 def _find_recipe(job: VerifyJob) -> _Found:

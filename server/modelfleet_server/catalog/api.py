@@ -15,6 +15,7 @@ from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.catalog import channels, deltas, lifecycle, versions
 from modelfleet_server.catalog.domain import State
 from modelfleet_server.catalog.tables import Channel, ModelVersion
+from modelfleet_server.catalog.vouching import Vouched
 from modelfleet_server.catalog.workshop import Workshop
 from modelfleet_server.kit.access import OperatorDep, ViewerDep
 from modelfleet_server.kit.api import DatabaseDep, NowDep, ReadDep, WriteDep, given
@@ -60,6 +61,9 @@ class DemandsIn(BaseModel):
     trial_errors: int = Field(default=0, ge=0, le=1000)
 
 
+Words = Annotated[dict[str, Vouched], Field(max_length=64)]
+
+
 class VersionIn(BaseModel):
     """A version to make; its blobs are uploaded already."""
 
@@ -72,6 +76,13 @@ class VersionIn(BaseModel):
     slots: list[str] | None = None
     rollback_to: list[str] | None = None
     demands: DemandsIn = DemandsIn()
+    vouched: Words = {}
+
+
+class ProposeIn(BaseModel):
+    """How approvers vouch for variants by name (`*`: all others) from now on."""
+
+    vouched: Words = {}
 
 
 class VersionOut(BaseModel):
@@ -188,6 +199,7 @@ def post_version(
         slots=wish.slots,
         rollback_to=wish.rollback_to,
         demands=Demands(**wish.demands.model_dump()),
+        vouched=wish.vouched,
     )
     with database.write() as session:
         row = versions.create_version(session, blobs, new, actor=str(actor), now_ms=now)
@@ -230,10 +242,12 @@ def post_proposal(
     session: WriteDep,
     actor: OperatorDep,
     now: NowDep,
+    wish: ProposeIn | None = None,
 ) -> VersionDetail:
     """Propose a built version again, after its proposal was withdrawn."""
     row = versions.require_version(session, model, version)
-    lifecycle.propose(session, row.id, actor=str(actor), now_ms=now)
+    words = wish.vouched if wish else None
+    lifecycle.propose(session, row.id, actor=str(actor), now_ms=now, vouched=words)
     return _detail(session, row)
 
 

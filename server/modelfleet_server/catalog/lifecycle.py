@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -27,6 +28,7 @@ from modelfleet_server.catalog.versions import (
     slots_of,
     variants_of,
 )
+from modelfleet_server.catalog.vouching import add_words
 from modelfleet_server.kit.access import system
 from modelfleet_server.kit.errors import InvalidError
 from modelfleet_server.trust.domain import Kind
@@ -133,8 +135,22 @@ def retry_building(session: Session, version_id: str, *, actor: str, now_ms: int
     move(session, get_version(session, version_id), Step(Event.RETRY, actor, now_ms))
 
 
-def propose(session: Session, version_id: str, *, actor: str, now_ms: int) -> Proposal:
+def propose(
+    session: Session,
+    version_id: str,
+    *,
+    actor: str,
+    now_ms: int,
+    vouched: Mapping[str, str] | None = None,
+) -> Proposal:
     """Propose a built version to the approvers.
+
+    Args:
+        session: Writing.
+        version_id: Of the version.
+        actor: `str(Actor)`.
+        now_ms: Unix milliseconds.
+        vouched: Other words than before on how approvers vouch for its variants.
 
     Raises:
         NotFoundError: There is no such version, or no fleet.
@@ -143,6 +159,7 @@ def propose(session: Session, version_id: str, *, actor: str, now_ms: int) -> Pr
     """
     row = get_version(session, version_id)
     after(row.state, Event.PROPOSE)
+    add_words(row, vouched or {})
     release = assemble_release(session, version_id)
     proposal = propose_release(
         session, release, slots=slots_of(row), actor=actor, now_ms=now_ms

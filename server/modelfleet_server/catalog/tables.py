@@ -32,6 +32,7 @@ class ModelVersion(SQLModel, table=True):
         slots_json: Names of the slots that may hold it.
         rollback_json: Versions that a device may return to; null for the default.
         profiles_json: What variants are built for.
+        vouched_json: How approvers vouch for variants, see `vouching`.
         proposal: The proposal that lists it, "" before there is one.
         release: Release id once it is proposed, "" before.
         reason: Why it is where it is, in words; may be empty.
@@ -54,6 +55,7 @@ class ModelVersion(SQLModel, table=True):
     slots_json: str
     rollback_json: str | None = None
     demands_json: str
+    vouched_json: str = "{}"
     profiles_json: str
     proposal: str = Field(default="", max_length=32, index=True)
     release: str = Field(default="", max_length=64, index=True)

@@ -17,6 +17,7 @@ from modelfleet_manifests.release import Demands, Schema, Variant
 from modelfleet_manifests.semver import Version
 from modelfleet_server.audit import service as audit
 from modelfleet_server.blobs.service import Blob, BlobStore, keep
+from modelfleet_server.catalog import vouching
 from modelfleet_server.catalog.domain import Event, State, after, write_lineage
 from modelfleet_server.catalog.tables import Model, ModelVersion, VersionVariant
 from modelfleet_server.kit.errors import ConflictError, InvalidError, NotFoundError
@@ -61,6 +62,7 @@ class NewVersion:
         rollback_to: Lower versions that a device may return to; None for all that are
             released when this one is proposed.
         demands: What a device must see before it keeps the release.
+        vouched: How approvers vouch for its variants, see `vouching`.
     """
 
     model: str
@@ -74,6 +76,7 @@ class NewVersion:
     slots: Sequence[str] | None = None
     rollback_to: Sequence[str] | None = None
     demands: Demands = field(default_factory=Demands)
+    vouched: Mapping[str, str] = field(default_factory=dict)
 
 
 class Material(NamedTuple):
@@ -166,6 +169,7 @@ def create_version(
         slots_json=_json(slots),
         rollback_json=None if new.rollback_to is None else _json(list(new.rollback_to)),
         demands_json=demands.decode(),
+        vouched_json=vouching.write_words(new.vouched),
         profiles_json=_json(list(dict.fromkeys(new.profiles))),
         created_by=actor,
         created_ms=now_ms,
@@ -254,13 +258,14 @@ def add_variant(
 
 
 def variants_of(session: Session, version_id: str) -> list[Variant]:
-    """Return the variants of a version, by profile."""
+    """Return the variants of a version, by profile, as its release states them."""
     rows = session.exec(
         select(VersionVariant)
         .where(VersionVariant.version_id == version_id)
         .order_by(col(VersionVariant.profile))
     )
-    return [msgspec.json.decode(row.variant_json, type=Variant) for row in rows]
+    made = [msgspec.json.decode(row.variant_json, type=Variant) for row in rows]
+    return vouching.state(get_version(session, version_id), made)
 
 
 def name_of(row: ModelVersion) -> str:

@@ -1,21 +1,31 @@
 """`approve` and `proposal`: see in words what changes, sign it with keys that stay here."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from modelfleet_manifests.digests import sha256
 from modelfleet_server.cli import words
 from modelfleet_server.cli.client import name
+from modelfleet_server.cli.rebuilding import Calibration, Master, Own, rebuild
 from modelfleet_server.cli.run import Limit, Run, Yes, command, subject
 from modelfleet_server.cli.secrets import find_passphrase
 from modelfleet_server.kit.errors import InvalidError
 from modelfleet_server.settings import DEFAULT_HOME
 
+if TYPE_CHECKING:
+    from modelfleet_manifests.release import Release
+    from modelfleet_server.trust.approving import ProposalCopy
+    from modelfleet_server.trust.domain import RoleSignature
+
 DEFAULT_LIMIT = 100
+UNUSUAL = (
+    "CHANGES", "LOWERS", "REMOVES", "FORBIDS", "ALLOWS AGAIN", "STOPS", "NOT REPRODUCED",
+)  # fmt: skip
+"""How sentences begin that each need a yes of their own."""
 Json = dict[str, Any]
 
 ApproverKey = Annotated[
@@ -29,7 +39,9 @@ PassphraseFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Opens them [env MODELFLEET_PASSPHRASE]."),
 ]
-ProposalId = Annotated[str, typer.Argument(metavar="PROPOSAL", help="Its id.")]
+ProposalId = Annotated[
+    str, typer.Argument(metavar="PROPOSAL", help="Its id, or how it begins.")
+]
 
 
 class Pen(NamedTuple):
@@ -49,7 +61,8 @@ class Pen(NamedTuple):
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    command(app, example="approve 6f0c… --approver-key /media/usb/approver.key")(approve)
+    example = "approve 6f0c12 --master digits.onnx --calibration digits.npz"
+    command(app, example=example)(approve)
     proposals = subject("What waits for signatures, and what was signed.")
     command(proposals, "list", example="proposal list --state open")(list_proposals)
     command(proposals, "show", example="proposal show 6f0c…")(show)
@@ -60,15 +73,20 @@ def add_to(app: typer.Typer) -> None:
 def approve(
     run: Run,
     proposal: ProposalId,
+    master: Master = None,
+    calibration: Calibration = None,
     approver_key: ApproverKey = None,
     passphrase_file: PassphraseFile = None,
     yes: Yes = False,
 ) -> None:
-    """Show in words what a proposal changes, and sign it.
+    """Show in words what a proposal changes, build its variants again, and sign it.
 
-    The keys are read here and never leave this process; only signatures are sent.
+    The variants of a release are built here from the master and compared with what the
+    release says of them, unless it says that they are waived. The keys are read here and
+    never leave this process; only signatures are sent.
     """
-    done = sign(run, proposal, Pen(approver_key, passphrase_file), yes=yes)
+    pen = Pen(approver_key, passphrase_file)
+    done = sign(run, proposal, pen, yes=yes, own=Own(master, calibration))
 
     def tell() -> None:
         run.screen.say(f"Signed {len(done['signed'])} roles of {done['proposal']}.")
@@ -80,8 +98,17 @@ def approve(
     run.screen.show(done, tell)
 
 
-def sign(run: Run, proposal_id: str, pen: Pen, *, yes: bool) -> Json:
+def sign(
+    run: Run, proposal_id: str, pen: Pen, *, yes: bool, own: Own | None = None
+) -> Json:
     """Describe a proposal, ask, sign it and send the signatures.
+
+    Args:
+        run: Asks server and person.
+        proposal_id: Or how it begins.
+        pen: What signs.
+        yes: The person agreed beforehand.
+        own: The approver's own copies of master and calibration set.
 
     Returns:
         proposal, state, changes (sentences), signed (role and key), missing signatures.
@@ -89,8 +116,9 @@ def sign(run: Run, proposal_id: str, pen: Pen, *, yes: bool) -> Json:
     Raises:
         DeclinedError: The person said no.
         RefusedError: It must not be signed, or the server's metadata does not verify.
+        NotReproducedError: A variant is not what the release says.
     """
-    from modelfleet_server.trust import approving
+    from modelfleet_server.trust import approving, findings, witness
     from modelfleet_server.trust.approver import open_approver, read_public
 
     path = pen.path(os.environ)
@@ -98,17 +126,50 @@ def sign(run: Run, proposal_id: str, pen: Pen, *, yes: bool) -> Json:
     detail = run.client.get(f"/proposals/{name(proposal_id)}")
     copy = approving.read_proposal(detail)
     in_force = approving.fetch_in_force(run.client.metadata, fleet, copy.roles)
+    witness.check(witness.path_of(path), fleet, in_force)
     changes = approving.describe(copy, in_force)
+    releases = list(findings.claims_of(copy))
+    changes += [line for one in releases for line in _reproduce(run, one, own or Own())]
     run.screen.note(f"The proposal {copy.id} of fleet {fleet[:12]}… changes:")
     for line in changes:
         run.screen.note(f"  {line}")
     for role, payload in copy.roles.items():
         run.screen.note(f"  to sign: {role}, sha256 {sha256(payload)}")
-    run.screen.confirm("Sign this?", yes=yes)
+    _ask(run, changes, releases, yes=yes)
     keys = open_approver(path, find_passphrase(pen.passphrase))
     if keys.fleet != fleet:
         raise InvalidError(f"{path} was changed while it was read", "Try again.")
+    for one in releases:
+        findings.check_waiver(copy, in_force, keys, one)
     signatures = approving.sign(copy, keys, in_force)
+    return _send(run, copy, changes, signatures)
+
+
+def _reproduce(run: Run, release: "Release", own: Own) -> list[str]:
+    from modelfleet_server.trust import findings
+
+    claims = findings.to_rebuild(release)
+    found = rebuild(run, release.master.digest, claims, own) if claims else {}
+    return findings.judge(release, found)
+
+
+def _ask(run: Run, changes: list[str], releases: Sequence["Release"], *, yes: bool) -> None:
+    """Ask for each thing that is not usual by itself, then for all of it."""
+    for line in changes:
+        if line.startswith(UNUSUAL):
+            run.screen.confirm(f"{line} Is that meant?", yes=yes)
+    for one in releases:
+        run.screen.confirm_word(f"{one.model} {one.version}", yes=yes)
+    if not releases:
+        run.screen.confirm("Sign this?", yes=yes)
+
+
+def _send(
+    run: Run,
+    copy: "ProposalCopy",
+    changes: list[str],
+    signatures: Sequence["RoleSignature"],
+) -> Json:
     body = {
         "signatures": [
             {"role": one.role, "key_id": one.key_id, "signature": one.signature}

@@ -84,18 +84,27 @@ def propose(
         list[str] | None,
         typer.Option(metavar="FILE,FILE", help="One of these people must sign releases."),
     ] = None,
+    waiver: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE,FILE", help="Who lets pass what nobody reproduced: build-waiver."
+        ),
+    ] = None,
 ) -> None:
-    """Propose that other people sign, and how many of them must."""
+    """Propose that other people sign, and how many of them must.
+
+    The name of a namespace in place of a role means its approvers only.
+    """
     people = {path.name: read_person(path) for path in person}
     body: Json = {"roles": {}, "reason": reason}
     for one in role:
         name, threshold = read_threshold(one)
-        if any(name not in keys for keys in people.values()):
-            raise InvalidError(f"no person has a key for {name!r}", "See: key show.")
-        keys = [one[name] for one in people.values()]
+        keys = [_key_for(name, who, them) for who, them in people.items()]
         body["roles"][name] = {"keys": keys, "threshold": threshold}
     if group:
         body["groups"] = [_group(one, people) for one in group]
+    if waiver:
+        body["waivers"] = _group(waiver, people)
     _tell(run, run.client.post("/keys", body))
 
 
@@ -150,6 +159,16 @@ def read_threshold(text: str) -> tuple[str, int]:
     if not name or not number.isdecimal():
         raise InvalidError(f"{text!r} is no role with a number", "Write root=2.")
     return name, int(number)
+
+
+def _key_for(role: str, who: str, keys: dict[str, str]) -> str:
+    """Return a person's key for a role; for a namespace it is that of an approver."""
+    # a name that is neither is refused by the server, which knows the namespaces
+    known = {"root", "targets", "revocations", "stops", "director", "time"}
+    name = role if role in known else "namespaces"
+    if name not in keys:
+        raise InvalidError(f"{who} has no key for {name!r}", "See: key show.")
+    return keys[name]
 
 
 def _group(text: str, people: dict[str, dict[str, str]]) -> list[str]:

@@ -8,13 +8,15 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from modelfleet_manifests.digests import sha256_stream
 from modelfleet_manifests.names import check_name
 from modelfleet_manifests.semver import Version
 from modelfleet_server.cli import material as files
 from modelfleet_server.cli.approval import ApproverKey, PassphraseFile, Pen, sign
-from modelfleet_server.cli.client import Json, name
+from modelfleet_server.cli.client import CHUNK, Json, name
 from modelfleet_server.cli.exits import NotYetError
 from modelfleet_server.cli.material import Material
+from modelfleet_server.cli.rebuilding import Own
 from modelfleet_server.cli.reference import Reference, check_reference
 from modelfleet_server.cli.releases import tell_variants
 from modelfleet_server.cli.run import Run, Yes, command
@@ -30,6 +32,7 @@ class Choice(NamedTuple):
     slots: Sequence[str] | None
     profiles: Sequence[str] | None
     rollback_to: Sequence[str] | None
+    vouched: dict[str, str] | None
 
 
 def add_to(app: typer.Typer) -> None:
@@ -74,6 +77,10 @@ def publish(
     approve: Annotated[
         bool, typer.Option("--approve", help="Sign it too, as `approve` does.")
     ] = False,
+    waive: Annotated[
+        bool,
+        typer.Option("--waive", help="Approvers do not build the variants again."),
+    ] = False,
     approver_key: ApproverKey = None,
     passphrase_file: PassphraseFile = None,
     check: Annotated[
@@ -87,7 +94,8 @@ def publish(
 
     The files are checked on this machine before anything is sent: at the door, and by a
     first run, within a minute and in a few times the model's size of memory. All but
-    --check needs --model, --version and --eval.
+    --check needs --model, --version and --eval. With --waive the release says of its
+    variants that nobody reproduced them.
     """
     if check and model is None and version is None:
         _check_only(run, file, evaluation, calibration)
@@ -95,7 +103,8 @@ def publish(
     if approve and not wait:
         raise InvalidError("--approve has to wait for the builds", "Leave out --no-wait.")
     reference = _require_reference(model, version, evaluation)
-    choice = Choice(slot or None, profile or None, rollback_to or None)
+    vouched = {"*": "waived"} if waive else None
+    choice = Choice(slot or None, profile or None, rollback_to or None, vouched)
     _check_choice(choice)
     made = _make(run, reference, Material(file, evaluation, calibration, lineage),
                  choice, check=check)  # fmt: skip
@@ -112,9 +121,16 @@ def publish(
     if approve:
         if not built["proposal"]:
             raise NotYetError(built["reason"], "Close that one, then approve this.")
-        sign(run, built["proposal"], Pen(approver_key, passphrase_file), yes=yes)
+        # a model with external data was packed: then the server's copy is checked
+        own = Own(file if _is(file, built["master"]) else None, calibration)
+        sign(run, built["proposal"], Pen(approver_key, passphrase_file), yes=yes, own=own)
         built = run.client.get(reference.path)
     _finish(run, built)
+
+
+def _is(file: Path, digest: str) -> bool:
+    with file.open("rb") as opened:
+        return sha256_stream(iter(lambda: opened.read(CHUNK), b""))[0] == digest
 
 
 def _require_reference(
@@ -151,7 +167,7 @@ def _make(
         digests = files.upload(run.client, run.screen, to_send)
     namespace, _, short = reference.model.partition("/")
     body: Json = {"version": reference.version, "lineage": lineage, **digests}
-    body |= {key: list(them) for key, them in choice._asdict().items() if them is not None}
+    body |= {key: them for key, them in choice._asdict().items() if them is not None}
     return run.client.post(f"/models/{name(namespace)}/{name(short)}/versions", body)
 
 

@@ -72,9 +72,23 @@ def retry(run: Run, release: Release) -> None:
     )
 
 
-def propose(run: Run, release: Release) -> None:
+def propose(
+    run: Run,
+    release: Release,
+    vouch: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VARIANT=WORD",
+            help="The release says rebuilt, audited or waived of it (*: others); repeat.",
+        ),
+    ] = None,
+) -> None:
     """Propose a built version, for example after its proposal was withdrawn."""
-    one = run.client.post(f"{parse_reference(release).path}/propose")
+    pairs = [one.partition("=") for one in vouch or []]
+    if strange := [name_ for name_, _, word in pairs if not word]:
+        raise InvalidError(f"{strange[0]!r} has no word", "Write VARIANT=waived.")
+    body: Json = {"vouched": {name_: word for name_, _, word in pairs}}
+    one = run.client.post(f"{parse_reference(release).path}/propose", body)
     run.screen.show(one, lambda: run.screen.say(f"Proposed: {one['proposal']}."))
 
 

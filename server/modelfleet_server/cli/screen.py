@@ -86,6 +86,20 @@ class Screen:
         for name, value in them:
             print(f"{name:<{width}}  {value}")
 
+    def confirm_word(self, word: str, *, yes: bool) -> None:
+        """Return if the person types `word`, or agreed with `--yes`.
+
+        Raises:
+            DeclinedError: They typed something else, or there is nobody to ask.
+        """
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise DeclinedError("this needs a person to agree", "Say --yes in a script.")
+        print(plain(f"Type {word} to sign it: "), end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip() != word:
+            raise DeclinedError("nothing was signed", "What was typed is something else.")
+
     def confirm(self, question: str, *, yes: bool) -> None:
         """Return if the person agrees, or did with `--yes`.
 

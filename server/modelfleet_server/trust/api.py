@@ -67,6 +67,7 @@ class SignatureOut(BaseModel):
 
     role: str
     key_id: str
+    signature: str
     actor: str
     signed_ms: int
 
@@ -250,7 +251,11 @@ def detail_of(session: Session, row: Proposal) -> ProposalDetail:
         ],
         signatures=[
             SignatureOut(
-                role=one.role, key_id=one.key_id, actor=one.actor, signed_ms=one.signed_ms
+                role=one.role,
+                key_id=one.key_id,
+                signature=one.signature,
+                actor=one.actor,
+                signed_ms=one.signed_ms,
             )
             for one in signatures
         ],

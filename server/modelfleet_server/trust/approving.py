@@ -5,8 +5,8 @@ believes none of it: what is in force is verified from the fleet's first root on
 difference from that is either said in words or refused.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from tuf.api.exceptions import RepositoryError
@@ -37,20 +37,27 @@ class ProposalCopy:
     Attributes:
         roles: Canonical bytes of each role's signed part, delegating roles first.
         targets: New target files by path.
+        signatures: Gathered so far, by role and key id, in hexadecimal digits.
     """
 
     id: str
     title: str
     roles: Mapping[str, bytes]
     targets: Mapping[str, bytes]
+    signatures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """Verified metadata: the root, and the targets roles that a proposal touches."""
+    """Verified metadata: the root, and the targets roles that a proposal touches.
+
+    Attributes:
+        versions: Of every role that the snapshot names, of root, snapshot and timestamp.
+    """
 
     root: Root
     roles: Mapping[str, Targets]
+    versions: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_proposal(value: Mapping[str, Any]) -> ProposalCopy:
@@ -65,9 +72,17 @@ def read_proposal(value: Mapping[str, Any]) -> ProposalCopy:
             title=str(value["title"]),
             roles={one["role"]: one["payload"].encode() for one in value["roles"]},
             targets={one["path"]: one["data"].encode() for one in value["targets"]},
+            signatures=_signatures(value["signatures"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InvalidError(f"the server's answer is not a proposal ({error!r})") from None
+
+
+def _signatures(value: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for one in value:
+        found.setdefault(str(one["role"]), {})[str(one["key_id"])] = str(one["signature"])
+    return found
 
 
 def fetch_in_force(fetch: Fetch, fleet: str, roles: Mapping[str, object]) -> InForce:
@@ -85,7 +100,7 @@ def fetch_in_force(fetch: Fetch, fleet: str, roles: Mapping[str, object]) -> InF
     """
     try:
         root = _walk_roots(fetch, fleet)
-        snapshot = _snapshot(fetch, root)
+        timestamp, snapshot = _snapshot(fetch, root)
         found: dict[str, Targets] = {}
         for role in _with_delegators(roles):
             entry = snapshot.meta.get(f"{role}.json")
@@ -98,7 +113,11 @@ def fetch_in_force(fetch: Fetch, fleet: str, roles: Mapping[str, object]) -> InF
             f"the server's trust metadata does not verify ({error})",
             "Do not sign. Ask who runs the server what happened.",
         ) from None
-    return InForce(root, found)
+    versions = {
+        file.removesuffix(".json"): meta.version for file, meta in snapshot.meta.items()
+    }
+    versions |= {one.type: one.version for one in (root, snapshot, timestamp)}
+    return InForce(root, found, versions)
 
 
 def describe(proposal: ProposalCopy, in_force: InForce) -> list[str]:
@@ -216,7 +235,7 @@ def _walk_roots(fetch: Fetch, fleet: str) -> Root:
     raise ValueError(f"more than {MAX_ROOTS} roots")
 
 
-def _snapshot(fetch: Fetch, root: Root) -> Snapshot:
+def _snapshot(fetch: Fetch, root: Root) -> tuple[Timestamp, Snapshot]:
     metadata = repository.read_file(_get(fetch, "timestamp.json"))
     _check_signed(root, "timestamp", metadata)
     if not isinstance(metadata.signed, Timestamp):
@@ -228,7 +247,7 @@ def _snapshot(fetch: Fetch, root: Root) -> Snapshot:
     _check_signed(root, "snapshot", inner)
     if not isinstance(inner.signed, Snapshot) or inner.signed.version != version:
         raise TypeError("the snapshot is another one")
-    return inner.signed
+    return metadata.signed, inner.signed
 
 
 def _verified(

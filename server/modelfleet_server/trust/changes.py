@@ -7,6 +7,7 @@ from tuf.api.metadata import Root, Targets
 
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.errors import ManifestError
+from modelfleet_manifests.keys import PublicKey
 from modelfleet_manifests.names import check_name, release_path, split_model
 from modelfleet_manifests.recalls import Tombstone, read_range, read_tombstone
 from modelfleet_manifests.release import Release, read_release
@@ -20,10 +21,11 @@ from modelfleet_server.trust.repository import (
     NAMESPACES,
     SLOTS,
     UNREVOKE,
+    WAIVERS,
     KeySet,
 )
 
-OFFICERS_ONLY = {EPOCH, SLOTS, NAMESPACES, GROUPS, UNREVOKE}
+OFFICERS_ONLY = {EPOCH, SLOTS, NAMESPACES, GROUPS, UNREVOKE, WAIVERS}
 KNOWN = {FLOOR, *OFFICERS_ONLY}
 TOP = ("root", "targets", "snapshot", "timestamp")
 SHORT = 12
@@ -100,6 +102,9 @@ def _fields(role: str, old: Targets, new: Targets) -> Iterator[str]:
         yield f"CHANGES who approves in new namespaces to {after.get(NAMESPACES)}."
     if before.get(GROUPS, []) != after.get(GROUPS, []):
         yield f"CHANGES the groups of approvers to {after.get(GROUPS, [])}."
+    if before.get(WAIVERS, []) != after.get(WAIVERS, []):
+        keys = [PublicKey(key).fingerprint[:SHORT] for key in after.get(WAIVERS, [])]
+        yield f"CHANGES the group build-waiver to {', '.join(keys) or 'all approvers'}."
     yield from _pardons(before.get(UNREVOKE, []), after.get(UNREVOKE, []))
     yield from _floor(role, before.get(FLOOR), after.get(FLOOR))
     yield from _slots(before.get(SLOTS, {}), after.get(SLOTS, {}))

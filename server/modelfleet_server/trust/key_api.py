@@ -34,13 +34,16 @@ class KeysIn(BaseModel):
 
 
 class RekeyingIn(BaseModel):
-    """Other keys for some roles; `namespaces` are all approvers.
+    """Other keys for some roles.
 
-    Of each of `groups` one approver must be among the signers; null leaves them.
+    `namespaces` are all approvers, the name of a namespace is its own approvers. Of each
+    of `groups` one approver must be among the signers, and one of `waivers` where a release
+    has a variant that nobody reproduced; null leaves them.
     """
 
     roles: dict[str, KeysIn] = Field(default={}, max_length=16)
     groups: list[Keys] | None = Field(default=None, max_length=8)
+    waivers: list[Hex] | None = Field(default=None, max_length=MAX_KEYS)
     reason: Reason
 
 
@@ -62,6 +65,7 @@ def post_keys(
     plan = KeyPlan(
         {role: _key_set(role, one) for role, one in wish.roles.items()},
         None if groups is None else [_read("a group", group) for group in groups],
+        None if wish.waivers is None else _read("build-waiver", wish.waivers),
     )
     proposal = rekeying.propose_keys(
         session, plan, wish.reason, actor=str(actor), now_ms=now

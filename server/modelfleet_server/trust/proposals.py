@@ -8,6 +8,7 @@ from tuf.api.metadata import Root, Targets
 
 from modelfleet_manifests.errors import SignatureError
 from modelfleet_manifests.keys import PublicKey
+from modelfleet_manifests.release import read_release
 from modelfleet_server.audit import service as audit
 from modelfleet_server.kit.errors import ConflictError, InvalidError
 from modelfleet_server.trust import repository, store
@@ -109,7 +110,7 @@ def attach(
     """
     proposal = store.get_proposal(session, proposal_id)
     after(proposal.state, Event.COMPLETE)
-    rows = store.roles_of(session, proposal_id)
+    rows = store.roles_of(session, proposal.id)
     by_role = {row.role: row for row in rows}
     for one in signatures:
         row = by_role.get(one.role)
@@ -123,7 +124,7 @@ def attach(
     for one in signatures:
         _add(session, proposal, one, actor, now_ms)
     session.flush()
-    if all(one.missing == 0 for one in progress(session, proposal_id)):
+    if all(one.missing == 0 for one in progress(session, proposal.id)):
         _publish(session, publisher, proposal, rows, now_ms)
     return proposal
 
@@ -277,7 +278,25 @@ def _judges(
 def _groups(session: Session, role: str, rows: Sequence[ProposalRole]) -> list[list[str]]:
     payload = next((one.payload for one in rows if one.role == "targets"), None)
     targets = _in_force(session, "targets") if payload is None else _read(payload)
-    return repository.groups_of(targets, role) if isinstance(targets, Targets) else []
+    if not isinstance(targets, Targets):
+        return []
+    groups = repository.groups_of(targets, role)
+    waivers = repository.waivers_of(targets)
+    if waivers and _waives(session, rows[0].proposal, role):
+        groups.append(waivers)
+    return groups
+
+
+def _waives(session: Session, proposal_id: str, model: str) -> bool:
+    """Say whether a proposal lists a release of `model` with a variant nobody rebuilt."""
+    targets = store.targets_of(session, proposal_id)
+    releases = [read_release(data) for path, data in targets.items() if data]
+    return any(
+        variant.vouched == "waived"
+        for release in releases
+        if release.model == model
+        for variant in release.variants
+    )
 
 
 def _in_force(session: Session, role: str) -> Root | Targets:

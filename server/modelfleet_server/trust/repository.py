@@ -6,8 +6,9 @@ gives the canonical bytes that are signed, `parse_signed` reads them back.
 Beside what TUF knows, the top-level targets carry fields of ours: `x-epoch` (the director
 key's generation), `x-slots` (which model and schema a slot may hold), `x-namespaces` (who
 approves in a namespace that is not there yet), `x-groups` (of each of these groups of
-approvers one must sign) and `x-unrevoke` (tombstones that do not count any more). A model's
-role may carry `x-floor`.
+approvers one must sign), `x-build-waiver` (of these one must sign a release with a waived
+variant) and `x-unrevoke` (tombstones that do not count any more). A model's role may carry
+`x-floor`.
 """
 
 import json
@@ -53,6 +54,7 @@ ONLINE_ROLES = ("director", "time")
 RECALL_PATHS = {role: f"tombstone/{action}/*/*" for role, action in ACTIONS.items()}
 EPOCH, SLOTS, NAMESPACES, FLOOR = "x-epoch", "x-slots", "x-namespaces", "x-floor"
 UNREVOKE, GROUPS = "x-unrevoke", "x-groups"
+WAIVERS = "x-build-waiver"
 
 S = TypeVar("S", bound=Signed)
 
@@ -302,6 +304,11 @@ def groups_of(targets: Targets, role: str) -> list[list[str]]:
     if not groups_apply(targets, role):
         return []
     return [list(group) for group in targets.unrecognized_fields.get(GROUPS, [])]
+
+
+def waivers_of(targets: Targets) -> list[str]:
+    """Return the group `build-waiver`: who lets pass what was not reproduced."""
+    return [str(key) for key in targets.unrecognized_fields.get(WAIVERS, [])]
 
 
 def groups_apply(targets: Targets, role: str) -> bool:

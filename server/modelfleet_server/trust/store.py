@@ -1,6 +1,7 @@
 """Queries on trust metadata and proposals."""
 
 import json
+import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from modelfleet_manifests.header import Minimum
-from modelfleet_server.kit.errors import NotFoundError
+from modelfleet_server.kit.errors import InvalidError, NotFoundError
 from modelfleet_server.trust.domain import State
 from modelfleet_server.trust.repository import payload_of, read_file
 from modelfleet_server.trust.tables import (
@@ -22,6 +23,7 @@ from modelfleet_server.trust.tables import (
 )
 
 _IN_FORCE = "modelfleet.trust.in_force"
+_PREFIX = re.compile("[0-9a-f]{6,31}")
 TOP_LEVEL = ("root", "timestamp", "snapshot", "targets")
 
 
@@ -141,19 +143,31 @@ def find_release(session: Session, release_id: str) -> TrustTarget | None:
 
 
 def get_proposal(session: Session, proposal_id: str) -> Proposal:
-    """Return a proposal.
+    """Return a proposal by its id, or by how it begins where that is enough.
 
     Raises:
-        NotFoundError: There is none with this id.
+        NotFoundError: There is none whose id begins so.
+        InvalidError: Several do.
     """
-    proposal = session.get(Proposal, proposal_id)
-    if proposal is None:
+    whole = session.get(Proposal, proposal_id)
+    if whole is not None:
+        return whole
+    found: Sequence[Proposal] = []
+    if _PREFIX.fullmatch(proposal_id):
+        found = session.exec(
+            select(Proposal).where(col(Proposal.id).startswith(proposal_id)).limit(2)
+        ).all()
+    if len(found) > 1:
+        raise InvalidError(
+            f"several proposals begin with {proposal_id}", "Write more of the id."
+        )
+    if not found:
         raise NotFoundError(
             f"there is no proposal {proposal_id}",
             "List them with: modelfleet proposal list.",
             proposal=proposal_id,
         )
-    return proposal
+    return found[0]
 
 
 def roles_of(session: Session, proposal_id: str) -> list[ProposalRole]:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 from tests.support.commands import Commands
-from tests.support.server import PASSPHRASE, ServerUnderTest
+from tests.support.server import API, PASSPHRASE, ServerUnderTest
 
-from modelfleet_server.app import Duty
 from modelfleet_server.kit.access import Role
 from modelfleet_server.trust.approver import read_public
 
@@ -57,7 +56,7 @@ def test_two_of_three_people_begin_a_fleet_and_run_it(
         own = tmp_path / f"{name}.key"
         assert people.call("ceremony", "adopt", begun["root"], "--key", str(own)).code == 0
         assert read_public(own).fleet == begun["fleet"]
-    server = ServerUnderTest.start(tmp_path / "fleet", duties=frozenset({Duty.API, Duty.SIGNER}))
+    server = ServerUnderTest.start(tmp_path / "fleet", duties=API)
     try:
         found = server.client(Role.VIEWER).get("/api/v1/trust").json()
         assert found["fleet"] == begun["fleet"]

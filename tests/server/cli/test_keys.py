@@ -8,16 +8,15 @@ import pytest
 from tests.server.cli.conftest import commands_of
 from tests.support.commands import Commands
 from tests.support.lines import publish_releases
-from tests.support.server import PASSPHRASE, ServerUnderTest
+from tests.support.server import API, PASSPHRASE, ServerUnderTest
 
-from modelfleet_server.app import Duty
 from modelfleet_server.kit.access import Role
 
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[ServerUnderTest]:
     """A server of its own: its keys change."""
-    started = ServerUnderTest.start(tmp_path / "fleet", duties=frozenset({Duty.API, Duty.SIGNER}))
+    started = ServerUnderTest.start(tmp_path / "fleet", duties=API)
     yield started
     started.stop()
 

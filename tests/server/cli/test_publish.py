@@ -67,6 +67,7 @@ def test_what_is_published_is_told_in_words(publishing: Done) -> None:
     )
     assert "generic-fp32" in publishing.out
     assert "Adds release demo/dense 1.0.0" in publishing.err
+    assert "Built again here: generic-fp32, rebuilt." in publishing.err
 
 
 def test_a_published_version_shows_what_was_measured_and_who_signed(
@@ -87,7 +88,8 @@ def test_a_version_waits_for_somebody_who_may_sign_and_does(
     fleet: ServerUnderTest, admin: Commands, files: Path, tmp_path: Path
 ) -> None:
     operator = commands_of(fleet, tmp_path, Role.OPERATOR)
-    built = operator.call(*wish(files, "1.0.0", "--json", model="demo/two")).document
+    more = ("--waive", "--json")
+    built = operator.call(*wish(files, "1.0.0", *more, model="demo/two")).document
     assert built["state"] == "proposed"
     first = built["proposal"]
     waiting = operator.call("proposal", "list", "--state", "open", "--json").document

@@ -61,6 +61,7 @@ def test_what_was_built_is_the_same_here(admin: Commands, files: Path) -> None:
     )
     assert (own.code, "fetching the master" in own.err) == (0, False)
     assert "built again, the same bytes" in own.out
+    assert done["variants"]["arm64-int8"] == {"found": "rebuilt", "differences": []}
 
 
 def test_another_master_is_refused(admin: Commands, files: Path, tmp_path: Path) -> None:
