@@ -23,7 +23,8 @@ PROOF = b"mf-enrol-1"
 ANSWER = "enrolment.answer"
 ENROLMENT = "enrolment.json"
 # Of another fleet or enrolment: nothing in them means anything any more.
-_STALE = ("tuf", "trust", "documents", "orders")
+_STALE = ("tuf", "trust", "documents")
+ORDERS = "orders"
 FRESH = "orders.new"
 """A file that says: no document was ever held under this enrolment."""
 _SERVER_FAULT = 500
@@ -260,6 +261,7 @@ def _finish(directory: Path) -> str | None:
         raise RetryableError("E_RECORD", what, hint="remove it and enrol again") from error
     for name in _STALE:
         fsio.remove_tree(directory / name)
+    fsio.remove(directory / ORDERS)
     root = fsio.private_dir(directory / "factory") / "root.json"
     fsio.write_atomic(root, kept.root.encode(), mode=fsio.READ_ONLY)
     fsio.write_atomic(directory / FRESH, b"")

@@ -13,12 +13,11 @@ import msgspec
 from msgspec.structs import replace
 
 from modelfleet_agent import fsio
-from modelfleet_agent.enrol import FRESH
+from modelfleet_agent.enrol import FRESH, ORDERS
 from modelfleet_agent.journal import Pages, read_value
 from modelfleet_manifests.header import Order
 from modelfleet_manifests.report import Held
 
-NAME = "orders"
 PAGE = 1 << 13
 
 
@@ -44,7 +43,7 @@ class Orders:
             directory: Of the agent.
         """
         self._fresh = directory / FRESH
-        self._pages = Pages(directory / NAME, size=PAGE)
+        self._pages = Pages(directory / ORDERS, size=PAGE)
         self._seen = read_value(self._pages, _Seen, _Seen())
         self._known = self._pages.sound
 

@@ -163,6 +163,8 @@ class Agent:
         return desk
 
     def _boot(self) -> None:
+        for error in self._door.mend():
+            self._notice("", error)
         self._tools.store.recover()
         try:
             self._desk.keeper.boot()

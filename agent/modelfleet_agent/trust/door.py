@@ -11,7 +11,7 @@ import msgspec
 from modelfleet_agent.enrol import Enrolment
 from modelfleet_agent.errors import RefusedError, RetryableError
 from modelfleet_agent.runtime.limits import Ending, Limits, python_child, run_limited
-from modelfleet_agent.trust.memory import believe
+from modelfleet_agent.trust.memory import LOST, believe, mend_floors
 from modelfleet_agent.trust.messages import Answer, Recall, Refresh, Task, Wish
 from modelfleet_agent.trust.state import TrustState, release_file
 from modelfleet_agent.trust.timing import Told, TrustedClock
@@ -63,6 +63,17 @@ class TrustDoor:
     def load(self) -> TrustState:
         """Return the current state; costs nothing."""
         return self._state
+
+    def mend(self) -> list[RetryableError]:
+        """Write a damaged record of the floors again; return what is to be reported."""
+        try:
+            mended = mend_floors(self._directory, self._enrolment.fleet)
+        except RetryableError as error:
+            return [error]
+        told = [f"{name} was damaged, and is written again" for name in mended]
+        if LOST in self._state.behind:
+            told.append("both records are lost: nothing is installed before a refresh")
+        return [RetryableError("E_FLOORS", what) for what in told]
 
     def refresh(
         self, want: Collection[ReleaseRef], cancel: threading.Event | None = None

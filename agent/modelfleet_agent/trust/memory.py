@@ -40,9 +40,27 @@ def save_floors(directory: Path, floors: Floors) -> None:
     serial = held.serial + 1 if held else 1
     if held is not None and replace(floors, serial=held.serial) == held:
         return
-    data = _encoder.encode(replace(floors, serial=serial))
-    path = directory / NAMES[serial % 2]
-    fsio.write_atomic(path, data + b"\n" + sha256(data).encode() + b"\n")
+    _write(directory / NAMES[serial % 2], replace(floors, serial=serial))
+
+
+def mend_floors(directory: Path, fleet: str) -> list[str]:
+    """Write a damaged or lost record again, from the other one; return its name.
+
+    Both records of another fleet, or none at all, are nothing to mend.
+
+    Raises:
+        RetryableError: The disk is in the way.
+    """
+    held = load_floors(directory, fleet)
+    if held is None:
+        return []
+    damaged = []
+    for name in (one for one in NAMES if _read(directory / one) is None):
+        # the second record is only written with the second change
+        if held.serial >= len(NAMES) or (directory / name).exists():
+            damaged.append(name)
+        _write(directory / name, held)
+    return damaged
 
 
 def recollect(directory: Path, fleet: str) -> Floors:
@@ -97,6 +115,11 @@ def _salvage(state: TrustState) -> Floors:
 
 def _without(names: list[str], pardoned: list[str]) -> list[str]:
     return sorted(set(names) - set(pardoned))
+
+
+def _write(path: Path, floors: Floors) -> None:
+    data = _encoder.encode(floors)
+    fsio.write_atomic(path, data + b"\n" + sha256(data).encode() + b"\n")
 
 
 def _read(path: Path) -> Floors | None:

@@ -7,9 +7,19 @@ from typing import Any
 import pytest
 from tests.support.solo import make_step, random_id
 from tests.support.solo_device import EnrolledDevice
+from tests.support.solo_http import FleetServer
 
 from modelfleet_agent import fsio
-from modelfleet_agent.link.inbox import Accepted, Inbox, Outcome, Refused, Same
+from modelfleet_agent.enrol import enrol
+from modelfleet_agent.link.inbox import (
+    Accepted,
+    Inbox,
+    NeedsMetadata,
+    Outcome,
+    Refused,
+    Same,
+)
+from modelfleet_manifests.profiles import Facts
 from modelfleet_manifests.release import ReleaseRef
 from modelfleet_manifests.topics import deployment_topic, device_topic
 
@@ -114,6 +124,19 @@ def test_where_both_are_lost_only_an_assignment_made_since_counts(
     assert isinstance(inbox.receive(OWN, assign(device)), Accepted)
     assert code(inbox.receive(OWN, answer)) == "E_OLDER"
     assert open_inbox(device).challenge == ""
+
+
+def test_another_enrolment_begins_anew(
+    device: EnrolledDevice, server: FleetServer, old: tuple[bytes, bytes]
+) -> None:
+    device.fleet.counter -= 1000  # of another fleet, say
+    server.claims["again"] = "dev-1"
+    device.me = enrol(server.url, "again", device.directory, Facts(), force=True)
+    inbox = open_inbox(device)
+    assert inbox.challenge == ""
+    assert isinstance(inbox.receive(OWN, assign(device)), NeedsMetadata)
+    device.refresh()
+    assert isinstance(inbox.receive(OWN, assign(device)), Accepted)
 
 
 def test_an_answer_that_is_not_signed_counts_for_nothing(

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.solo_device import EnrolledDevice
 
 from modelfleet_agent import fsio
 from modelfleet_agent.errors import RetryableError
 from modelfleet_agent.trust import floors as rules
 from modelfleet_agent.trust.floors import Floors
-from modelfleet_agent.trust.memory import load_floors, save_floors
+from modelfleet_agent.trust.memory import NAMES, load_floors, save_floors
 
 
 def test_a_full_disk_leaves_the_newest_record(tmp_path: Path) -> None:
@@ -39,6 +40,47 @@ def test_saving_the_same_again_writes_nothing(tmp_path: Path) -> None:
     save_floors(tmp_path, floors)
     stop()
     assert written == []
+
+
+@pytest.mark.parametrize("which", NAMES)
+@pytest.mark.parametrize("damage", [b"", b"{}", b"\0" * 200, None])
+def test_a_damaged_record_is_written_again_from_the_other_one(
+    device: EnrolledDevice, which: str, damage: bytes | None
+) -> None:
+    for name in "abc":
+        device.fleet.stop(name * 64)
+        device.fleet.publish()
+        device.refresh()
+    path = device.directory / which
+    other = device.directory / next(name for name in NAMES if name != which)
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    (told,) = device.door().mend()
+    assert told.code == "E_FLOORS"
+    assert which in told.what
+    assert path.read_bytes() == other.read_bytes()
+    other.unlink()
+    assert load_floors(device.directory, device.me.fleet) is not None
+    assert device.door().mend() != []
+
+
+def test_records_that_are_whole_are_left_alone(device: EnrolledDevice) -> None:
+    assert device.door().mend() == []
+    device.refresh()
+    assert device.door().mend() == []  # there was one only
+    before = [(device.directory / name).read_bytes() for name in NAMES]
+    assert device.door().mend() == []
+    assert [(device.directory / name).read_bytes() for name in NAMES] == before
+
+
+def test_both_records_lost_are_told(device: EnrolledDevice) -> None:
+    device.refresh()
+    for name in NAMES:
+        (device.directory / name).unlink(missing_ok=True)
+    (told,) = device.door().mend()
+    assert "both" in told.what
 
 
 keys = st.frozensets(st.sampled_from("abcd"), min_size=1)
