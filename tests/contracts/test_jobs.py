@@ -176,13 +176,13 @@ def test_4_jobs_are_handed_over_in_batches_and_as_many_run_as_there_are_places(
 def test_4_a_lane_with_many_jobs_starves_no_other(
     database: Database, tmp_path: Path
 ) -> None:
-    many = [ask(database, f"big-{number}", lane="big") for number in range(20)]
+    many = [ask(database, f"big-{number}", lane="big") for number in range(4)]
     few = [ask(database, f"small-{number}", lane="small") for number in range(2)]
     with running(database.url, tmp_path):
         for job in (*many, *few):
             until(database, job, State.DONE)
     order = [line.split("-")[0] for line in read(tmp_path, "begin")]
-    assert order[:5] == ["big", "small", "big", "small", "big"]
+    assert order == ["big", "small", "big", "small", "big", "big"]
 
 
 def test_5_a_job_is_asked_for_if_and_only_if_the_transaction_commits(
@@ -324,7 +324,10 @@ def internet_sockets(pid: int) -> list[str]:
     """Return the IPv4 and IPv6 sockets that a process has open, of any state."""
     inodes = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        target = str(entry.readlink())
+        try:
+            target = str(entry.readlink())
+        except FileNotFoundError:  # that of the look itself
+            continue
         if target.startswith("socket:["):
             inodes.add(target[8:-1])
     found = []

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,7 +23,7 @@ from modelfleet_server.app.http import HttpThread, bind
 from modelfleet_server.app.web import create_app
 from modelfleet_server.app.wiring import HANDLERS, SERVICES, Duty, make_parts
 from modelfleet_server.bridge.service import Bridge
-from modelfleet_server.broker.address import Address
+from modelfleet_server.broker.address import Address, read_address
 from modelfleet_server.broker.choice import open_broker
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.endpoints import Endpoints
@@ -106,15 +107,15 @@ class Server:
         settings = self.settings
         settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         stack.enter_context(_locked(settings.home, self.duties))
-        listener = bind(settings.host, settings.port if Duty.API in self.duties else 0)
-        stack.callback(listener.close)
+        listener = self._bind(stack)
         signer = self._start_signer(stack)
         self._parts = parts = make_parts(settings)
         stack.callback(parts.get(Database).close)
         stack.callback(parts.get(RemoteSigner).close)
         migrations.upgrade(parts.get(Database))
         mqtt = self._start_broker(stack)
-        url = settings.public_url or f"http://{settings.host}:{listener.getsockname()[1]}"
+        port = listener.getsockname()[1] if listener else settings.port
+        url = settings.public_url or f"http://{settings.host}:{port}"
         parts.put(Endpoints(url.rstrip("/"), mqtt.host, mqtt.port))
         if signer is not None:
             signer.wait_ready()
@@ -126,11 +127,19 @@ class Server:
                 service = job.make(parts)
                 service.start()
                 stack.callback(service.stop)
-        if Duty.API in self.duties:
+        if listener is not None:
             http = HttpThread(create_app(parts), listener)
             stack.callback(http.stop)
             http.start()
-        stack.enter_context(_address_file(settings.address_file, self.endpoints))
+            stack.enter_context(_address_file(settings.address_file, self.endpoints))
+
+    def _bind(self, stack: ExitStack) -> socket.socket | None:
+        """Take the address that HTTP answers on; a process without the API has none."""
+        if Duty.API not in self.duties:
+            return None
+        listener = bind(self.settings.host, self.settings.port)
+        stack.callback(listener.close)
+        return listener
 
     def _start_signer(self, stack: ExitStack) -> SignerChild | None:
         """Let the signer start while the rest does; it is asked when all is there."""
@@ -142,9 +151,10 @@ class Server:
         return signer
 
     def _start_broker(self, stack: ExitStack) -> Address:
-        if Duty.BRIDGE not in self.duties:
-            return Address("", 0)
         settings = self.settings
+        if Duty.BRIDGE not in self.duties:
+            outside = "://" in settings.broker  # devices are told of it by the API
+            return read_address(settings.broker) if outside else Address("", 0)
         broker = open_broker(
             settings.broker, settings.broker_dir, port=settings.broker_port
         )
@@ -162,9 +172,12 @@ class Server:
 
 @contextmanager
 def _locked(home: Path, duties: frozenset[Duty]) -> Iterator[None]:
-    """Hold the home for each duty: two processes with the same one would fight."""
+    """Hold the home for each duty: two processes with the same one would fight.
+
+    Workers do not: they share the jobs of one database.
+    """
     with ExitStack() as stack:
-        for duty in sorted(duties):
+        for duty in sorted(duties - {Duty.WORKER}):
             file = stack.enter_context((home / f".{duty}.lock").open("a+"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -26,6 +26,7 @@ import modelfleet_server.devices.api
 import modelfleet_server.devices.group_api
 import modelfleet_server.evidence.api
 import modelfleet_server.identity.api
+import modelfleet_server.jobs.api
 import modelfleet_server.rollouts.api
 import modelfleet_server.telemetry.api
 import modelfleet_server.trust.api
@@ -97,6 +98,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     modelfleet_server.trust.key_api.router,
     modelfleet_server.catalog.api.public,
     modelfleet_server.catalog.api.router,
+    modelfleet_server.jobs.api.router,
     modelfleet_server.builds.api.router,
     modelfleet_server.devices.api.router,
     modelfleet_server.devices.group_api.router,

@@ -11,11 +11,14 @@ from sqlmodel import func, select
 from modelfleet_server.compliance.domain import Compliance
 from modelfleet_server.console.device import DeviceView, device_view
 from modelfleet_server.console.fleet import Ask, FleetView, chips, fleet_view
+from modelfleet_server.console.jobs import JobsView, jobs_view
 from modelfleet_server.console.pages import PageRoute, render, see
 from modelfleet_server.console.rollouts import undo_of
 from modelfleet_server.console.streams import Shots, follow
 from modelfleet_server.devices.enrolment import find_device
 from modelfleet_server.devices.tables import Device
+from modelfleet_server.jobs import service as jobs
+from modelfleet_server.jobs.kinds import Kinds
 from modelfleet_server.kit.access import OperatorDep, ViewerDep
 from modelfleet_server.kit.api import DatabaseDep, NowDep, ReadDep, WriteDep, given
 from modelfleet_server.kit.clock import now_ms
@@ -27,10 +30,13 @@ from modelfleet_server.trust.director import Director
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 streams = APIRouter(include_in_schema=False)
 ShotsDep = Annotated[Shots, Depends(given(Shots))]
+KindsDep = Annotated[Kinds, Depends(given(Kinds))]
 DirectorDep = Annotated[Director, Depends(given(Director))]
 
 LIVE_FLEET = "/live/fleet"
 LIVE_DEVICE = "/live/devices/"
+LIVE_JOBS = "/live/jobs"
+AfterDep = Annotated[str, Query(max_length=512)]
 
 
 def _ask(
@@ -119,6 +125,27 @@ def post_move(
     return see(f"/#rollout-{rollout.id}")
 
 
+@router.get("/jobs")
+def get_jobs(
+    request: Request, session: ReadDep, actor: ViewerDep, now: NowDep, after: AfterDep = ""
+) -> Response:
+    """Show what the server works at, what waits, and what ended how."""
+    view = jobs_view(session, after, now_ms=now)
+    query = f"?{urlencode({'after': after})}" if after else ""
+    return render(
+        request, "jobs.html", actor=actor, view=view, after=after, live=LIVE_JOBS + query
+    )
+
+
+@router.post("/jobs/{job_id}/cancel")
+def post_cancel(
+    job_id: str, session: WriteDep, actor: OperatorDep, kinds: KindsDep, now: NowDep
+) -> Response:
+    """End a job that waits or runs; then show them all."""
+    jobs.cancel(session, kinds, job_id, actor=str(actor), at_ms=now)
+    return see("/jobs")
+
+
 @streams.get(LIVE_FLEET, response_class=EventSourceResponse)
 async def get_live_fleet(
     _actor: ViewerDep, database: DatabaseDep, shots: ShotsDep, ask: AskDep
@@ -144,4 +171,18 @@ async def get_live_device(
             return device_view(session, device_id, now_ms=now_ms())
 
     async for event in follow(lambda: shots.take(f"device {device_id}", make)):
+        yield event
+
+
+@streams.get(LIVE_JOBS, response_class=EventSourceResponse)
+async def get_live_jobs(
+    _actor: ViewerDep, database: DatabaseDep, shots: ShotsDep, after: AfterDep = ""
+) -> AsyncIterator[ServerSentEvent]:
+    """Stream the page of jobs as data."""
+
+    def make() -> JobsView:
+        with database.read() as session:
+            return jobs_view(session, after, now_ms=now_ms())
+
+    async for event in follow(lambda: shots.take(f"jobs {after}", make)):
         yield event

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from modelfleet_server.compliance.domain import Compliance
+from modelfleet_server.jobs.domain import State as JobState
 from modelfleet_server.rollouts.domain import State
 from modelfleet_server.rollouts.gate import Outcome
 
@@ -43,6 +44,14 @@ ROLLOUT = {
     State.HALTED: Look("halted", "cross", "bad"),
     State.DONE: Look("done", "check", "good"),
     State.UNDONE: Look("undone", "back", "plain"),
+}
+
+JOB = {
+    JobState.QUEUED: Look("waiting", "clock", "plain"),
+    JobState.RUNNING: Look("running", "turn", "plain"),
+    JobState.DONE: Look("done", "check", "good"),
+    JobState.FAILED: Look("failed", "cross", "bad"),
+    JobState.CANCELLED: Look("cancelled", "barred", "plain"),
 }
 
 GATE = {

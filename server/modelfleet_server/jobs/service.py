@@ -107,6 +107,23 @@ def get_job(session: Session, job_id: str) -> Job:
     return job
 
 
+def find_job(session: Session, job_id: str) -> Job:
+    """Return a job by its id, or by a beginning of it that is unique.
+
+    Raises:
+        JobNotFoundError: There is none, or more than one.
+    """
+    rows = session.exec(select(Job).where(col(Job.id).startswith(job_id)).limit(2)).all()
+    if len(rows) != 1:
+        raise JobNotFoundError(
+            f"there is no job {job_id!r}" if not rows else
+            f"more than one job begins with {job_id!r}",
+            "List them: modelfleet job list.",
+            job=job_id,
+        )  # fmt: skip
+    return rows[0]
+
+
 def find_jobs(session: Session, kind: str, keys: Collection[str]) -> dict[str, Job]:
     """Return the jobs of that kind by key, as far as there are any (any more)."""
     statement = select(Job).where(Job.kind == kind, col(Job.key).in_(keys))

@@ -81,7 +81,9 @@ def create_all(database: Database) -> None:
         for table in metadata.sorted_tables:
             if table.info.get("append_only"):
                 forbid_changes(
-                    connection.exec_driver_sql, connection.dialect.name, table.name
+                    lambda statement: connection.execute(text(statement)),
+                    connection.dialect.name,
+                    table.name,
                 )
 
 
