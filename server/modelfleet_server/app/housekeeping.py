@@ -2,12 +2,16 @@
 
 import logging
 import threading
+from collections.abc import Callable, Sequence
+
+from sqlmodel import Session
 
 from modelfleet_server.kit.clock import Clock, now_ms
 from modelfleet_server.kit.db import Database
 from modelfleet_server.telemetry import service as telemetry
 from modelfleet_server.trust import renewing
 from modelfleet_server.trust.director import Director
+from modelfleet_server.trust.expiry import propose_due
 from modelfleet_server.trust.publishing import keep_fresh
 
 log = logging.getLogger(__name__)
@@ -22,6 +26,7 @@ class Housekeeping:
         database: The server's.
         director: Renews its documents at half their life; its signer signs snapshot and
             timestamp anew every day.
+        also: What else is due, each in a transaction of its own, with the time now.
         clock: Unix milliseconds.
     """
 
@@ -29,8 +34,10 @@ class Housekeeping:
         self,
         database: Database,
         director: Director,
+        also: Sequence[Callable[[Session, int], object]] = (),
         clock: Clock = now_ms,
     ) -> None:
+        self._also = also
         self._database, self._director, self._clock = database, director, clock
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
@@ -61,4 +68,9 @@ class Housekeeping:
         with self._database.write() as session:
             renewing.renew(session, self._director, now)
         with self._database.write() as session:
+            propose_due(session, now)
+        with self._database.write() as session:
             telemetry.sweep(session, now=now)
+        for do in self._also:
+            with self._database.write() as session:
+                do(session, now)

@@ -66,6 +66,9 @@ def add_to(app: typer.Typer) -> None:
     proposals = subject("What waits for signatures, and what was signed.")
     command(proposals, "list", example="proposal list --state open")(list_proposals)
     command(proposals, "show", example="proposal show 6f0c…")(show)
+    example = "proposal renew\nproposal renew revocations stops"
+    command(proposals, "renew", example=example)(renew)
+    command(proposals, "expiry", example="proposal expiry")(expiry)
     command(proposals, "withdraw", example="proposal withdraw 6f0c… --yes")(withdraw)
     app.add_typer(proposals, name="proposal")
 
@@ -119,10 +122,10 @@ def sign(
         NotReproducedError: A variant is not what the release says.
     """
     from modelfleet_server.trust import approving, findings, witness
-    from modelfleet_server.trust.approver import open_approver, read_public
+    from modelfleet_server.trust.outside import open_any, read_any
 
     path = pen.path(os.environ)
-    fleet = read_public(path).fleet
+    fleet = read_any(path).fleet
     detail = run.client.get(f"/proposals/{name(proposal_id)}")
     copy = approving.read_proposal(detail)
     in_force = approving.fetch_in_force(run.client.metadata, fleet, copy.roles)
@@ -136,7 +139,7 @@ def sign(
     for role, payload in copy.roles.items():
         run.screen.note(f"  to sign: {role}, sha256 {sha256(payload)}")
     _ask(run, changes, releases, yes=yes)
-    keys = open_approver(path, find_passphrase(pen.passphrase))
+    keys = open_any(path, lambda: find_passphrase(pen.passphrase))
     if keys.fleet != fleet:
         raise InvalidError(f"{path} was changed while it was read", "Try again.")
     for one in releases:
@@ -237,3 +240,36 @@ def withdraw(run: Run, proposal: ProposalId, yes: Yes = False) -> None:
     run.screen.confirm(f"Withdraw {proposal}?", yes=yes)
     one = run.client.post(f"/proposals/{name(proposal)}/withdraw")
     run.screen.show(one, lambda: run.screen.say(f"Withdrawn: {one['title']}."))
+
+
+def renew(
+    run: Run,
+    role: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ROLE...", help="[all that end soon]"),
+    ] = None,
+) -> None:
+    """Propose roles as they are with a new life; the server does so 14 days before."""
+    roles = role or [
+        one["role"]
+        for one in run.client.get("/trust")["roles"]
+        if one["ends_soon"] and one["role"] not in {"root", "snapshot", "timestamp"}
+    ]
+    if not roles:
+        raise InvalidError("no role ends soon", "Name some: modelfleet proposal expiry.")
+    one = run.client.post("/renewals", {"roles": roles})
+    run.screen.show(one, lambda: run.screen.say(f"Sign: modelfleet approve {one['id']}"))
+
+
+def expiry(run: Run) -> None:
+    """Show when each role ends. Exit 3 where one ends soon, for a scheduler."""
+    found = run.client.get("/trust")
+    rows = [
+        [one["role"], one["version"], words.moment(one["expires_ms"]),
+         "soon" if one["ends_soon"] else ""]
+        for one in found["roles"]
+    ]  # fmt: skip
+    columns = ["role", "version>", "ends", ""]
+    run.screen.show(found, lambda: run.screen.table(columns, rows))
+    if any(one["ends_soon"] for one in found["roles"]):
+        raise typer.Exit(3)

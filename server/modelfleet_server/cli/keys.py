@@ -24,6 +24,8 @@ def add_to(app: typer.Typer) -> None:
     keys = subject("People's key files, and who signs what.")
     example = "key new ann.key --fleet 3f2a…"
     command(keys, "new", example=example, asks=False)(new)
+    example = "key link ann.json --fleet 3f2a… --signer namespaces=8b1e…,hsm:2"
+    command(keys, "link", example=example, asks=False)(link)
     command(keys, "show", example="key show ann.key --json > ann.json", asks=False)(show)
     example = (
         "key propose --role root=2 --role namespaces=2 --person ann.json --person ben.json"
@@ -57,13 +59,49 @@ def new(
     run.screen.show(done, lambda: run.screen.say(f"Made {file}. Keep a copy elsewhere."))
 
 
+def link(
+    run: Run,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="To be made.")],
+    fleet: Annotated[str, typer.Option(metavar="ID", help="Whose approver this is.")],
+    signer: Annotated[
+        list[str],
+        typer.Option(
+            metavar="ROLE=PUBLIC,URI",
+            help="Ed25519 public key, and where securesystemslib finds its signer; repeat.",
+        ),
+    ],
+) -> None:
+    """Name keys that are elsewhere: on a token, in a vault. Use it as --approver-key."""
+    from modelfleet_manifests.digests import is_digest
+    from modelfleet_manifests.keys import PublicKey
+    from modelfleet_server.trust.outside import write_signers
+
+    if not is_digest(fleet):
+        raise InvalidError(f"{fleet!r} is no fleet's id", "It has 64 hexadecimal digits.")
+    signers = {}
+    for one in signer:
+        role, _, rest = one.partition("=")
+        public, _, uri = rest.partition(",")
+        if not uri:
+            raise InvalidError(f"{one!r} names no signer", "Write ROLE=PUBLIC,URI.")
+        signers[role] = (PublicKey(public), uri)
+    write_signers(file, fleet, signers)
+    done = {
+        "file": str(file),
+        "fleet": fleet,
+        "keys": {r: k.hex for r, (k, _) in signers.items()},
+    }
+    run.screen.show(done, lambda: run.screen.say(f"Made {file}; it holds no secret."))
+
+
 def show(
     run: Run, file: Annotated[Path, typer.Argument(metavar="FILE", help="A key file.")]
 ) -> None:
     """Show the public keys in a file; its passphrase is not asked for."""
-    from modelfleet_server.trust.approver import UNBOUND, read_public
+    from modelfleet_server.trust.approver import UNBOUND
+    from modelfleet_server.trust.outside import read_any
 
-    said = read_public(file)
+    said = read_any(file)
     fleet = None if said.fleet == UNBOUND else said.fleet
     keys = {role: key.hex for role, key in said.keys.items()}
     pairs = [("fleet", fleet or "none yet"), *keys.items()]

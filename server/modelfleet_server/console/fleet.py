@@ -11,7 +11,7 @@ from modelfleet_server.compliance.service import Verdict
 from modelfleet_server.console import words
 from modelfleet_server.console.rollouts import RolloutView, rollouts_now
 from modelfleet_server.devices.tables import Group
-from modelfleet_server.trust import proposals
+from modelfleet_server.trust import expiry, proposals, store
 from modelfleet_server.trust.domain import State as ProposalState
 from modelfleet_server.trust.tables import Proposal
 
@@ -133,7 +133,10 @@ def fleet_view(session: Session, ask: Ask, *, now_ms: int) -> FleetView:
         total=words.count(seen.total),
         summary=f"{compliant:,} of {words.count(seen.total)} compliant",
         counts={one.key: one for one in _counts(seen.counts, seen.total, ask)},
-        needs=_needs(session, seen.counts, rollouts, ask),
+        needs=[
+            *_needs(session, seen.counts, rollouts, ask),
+            *_endings(session, now_ms),
+        ],
         rollouts=rollouts,
         devices=[_row(one) for one in shown],
         next_href=_next(ask, shown[-1].device) if len(listed) > ROWS else "",
@@ -211,6 +214,19 @@ def _needs(
     return [*needs, *_open_proposals(session)]
 
 
+def _endings(session: Session, now_ms: int) -> list[NeedView]:
+    """What ends soon and is not proposed anew by the server itself."""
+    return [
+        NeedView(
+            f"ends-{one.role}", "pen", "act",
+            f"the {one.role} role ends on {words.iso(one.expires_ms)[:10]}",
+            "", "", "modelfleet proposal expiry",
+        )
+        for one in expiry.read_endings(session, now_ms)
+        if one.ends_soon and one.role in {"root", "snapshot", "timestamp"}
+    ]  # fmt: skip
+
+
 def _open_proposals(session: Session) -> list[NeedView]:
     rows = session.exec(
         select(Proposal)
@@ -224,7 +240,10 @@ def _open_proposals(session: Session) -> list[NeedView]:
 def _proposal(session: Session, row: Proposal) -> NeedView:
     missing = max((one.missing for one in proposals.progress(session, row.id)), default=0)
     text = f"{row.title} waits for {words.count(missing, 'signature', 'signatures')}"
-    return NeedView(row.id, "pen", "act", text, "", "", f"modelfleet approve {row.id}")
+    signed = dict.fromkeys(one.actor for one in store.signatures_of(session, row.id))
+    if signed:
+        text += f", signed by {', '.join(one.partition(':')[2] for one in signed)}"
+    return NeedView(row.id, "pen", "act", text, "", "", f"modelfleet approve {row.id[:8]}")
 
 
 def _row(verdict: Verdict) -> DeviceRow:

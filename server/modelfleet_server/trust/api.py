@@ -12,16 +12,13 @@ from modelfleet_manifests.recalls import MAX_NAME
 from modelfleet_server.kit.access import ApproverDep, OperatorDep, ViewerDep
 from modelfleet_server.kit.api import NowDep, ReadDep, WriteDep, given
 from modelfleet_server.kit.paging import Page, PageDep, fetch_page
-from modelfleet_server.trust import proposals, proposing, recalling, store
+from modelfleet_server.trust import expiry, proposals, proposing, recalling, store
 from modelfleet_server.trust.ceremony import fleet_id
 from modelfleet_server.trust.domain import Kind, RoleSignature, State
 from modelfleet_server.trust.proposals import Publisher
 from modelfleet_server.trust.tables import Proposal
 
 router = APIRouter(prefix="/api/v1", tags=["trust"])
-DAY_MS = 86_400_000
-ALARM_MS = 14 * DAY_MS
-ONLINE = frozenset({"snapshot", "timestamp"})
 PublisherDep = Annotated[Publisher, Depends(given(Publisher))]
 
 
@@ -95,7 +92,7 @@ class SignaturesIn(BaseModel):
 
 
 class TrustRoleOut(BaseModel):
-    """A role in force; `ends_soon` in two weeks, or in a day where the server signs."""
+    """A role in force; `ends_soon`: in 14 days, a root in 90, the server's own in one."""
 
     role: str
     version: int
@@ -134,16 +131,7 @@ class RenewalIn(BaseModel):
 @router.get("/trust")
 def get_trust(session: ReadDep, _actor: ViewerDep, now: NowDep) -> TrustOut:
     """Show the roles in force and when they end."""
-    roles = [
-        TrustRoleOut(
-            role=row.role,
-            version=row.version,
-            expires_ms=row.expires_ms,
-            # the server itself signs the short-lived ones anew every day
-            ends_soon=row.expires_ms - now < (DAY_MS if row.role in ONLINE else ALARM_MS),
-        )
-        for row in store.newest_of_all(session)
-    ]
+    roles = [TrustRoleOut(**one._asdict()) for one in expiry.read_endings(session, now)]
     return TrustOut(fleet=fleet_id(session), epoch=store.read_epoch(session), roles=roles)
 
 

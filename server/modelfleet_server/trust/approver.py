@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nacl.exceptions import CryptoError
 from nacl.pwhash import argon2id
@@ -45,12 +45,23 @@ class WrongPassphraseError(UnauthorizedError):
     code = "wrong-passphrase"
 
 
+class SigningKey(Protocol):
+    """Signs, wherever the private key is: in a file of ours, or see `outside`."""
+
+    @property
+    def public(self) -> PublicKey:
+        """What verifies the signatures."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64 bytes of the signature."""
+
+
 @dataclass(frozen=True, slots=True)
 class ApproverKeys:
-    """Private keys by role, and the fleet that they were made for."""
+    """Keys that sign, by role, and the fleet that they were made for."""
 
     fleet: str
-    by_role: Mapping[str, PrivateKey]
+    by_role: Mapping[str, SigningKey]
 
     @classmethod
     def generate(cls) -> dict[str, PrivateKey]:
@@ -91,7 +102,7 @@ def write_approver(
     check_passphrase(passphrase)
     cost = cost or Cost()
     salt = random_bytes(argon2id.SALTBYTES)
-    seeds = {role: key.seed.hex() for role, key in keys.by_role.items()}
+    seeds = {role: _seed_of(role, key) for role, key in keys.by_role.items()}
     inner = json.dumps({"fleet": keys.fleet, "seeds": seeds}).encode()
     box = SecretBox(_derive(passphrase, salt, cost)).encrypt(inner)
     outer = {
@@ -171,6 +182,12 @@ def open_approver(path: Path, passphrase: str) -> ApproverKeys:
     if said != PublicPart(keys.fleet, {r: k.public for r, k in keys.by_role.items()}):
         raise _broken(path)
     return keys
+
+
+def _seed_of(role: str, key: SigningKey) -> str:
+    if not isinstance(key, PrivateKey):
+        raise InvalidError(f"the key of {role} is elsewhere: it has no seed to keep")
+    return key.seed.hex()
 
 
 def _read_outer(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from modelfleet_server.audit import service as audit
 from modelfleet_server.kit.errors import ConflictError, InvalidError
 from modelfleet_server.kit.ids import new_id
 from modelfleet_server.trust import repository, store
-from modelfleet_server.trust.domain import Kind, State
+from modelfleet_server.trust.domain import Event, Kind, State, after
 from modelfleet_server.trust.publishing import require
 from modelfleet_server.trust.tables import Proposal, ProposalRole, ProposalTarget
 
@@ -130,8 +130,8 @@ def propose_renewal(
             id=new_id(),
             kind=Kind.RENEWAL,
             state=State.OPEN,
-            title=f"renew {names}",
-            subject=names,
+            title=f"renew {names}"[:500],
+            subject=names[:255],
             proposed_by=actor,
             created_ms=now_ms,
         ),
@@ -196,7 +196,7 @@ def open_proposal(session: Session, draft: Draft, proposal: Proposal) -> Proposa
     Raises:
         ProposalPendingError: An open proposal changes one of the roles.
     """
-    _check_free(session, draft.roles)
+    _make_way(session, draft.roles, proposal)
     session.add(proposal)
     session.flush()
     for place, (role, signed) in enumerate(draft.roles.items()):
@@ -227,8 +227,13 @@ def open_proposal(session: Session, draft: Draft, proposal: Proposal) -> Proposa
     return proposal
 
 
-def _check_free(session: Session, roles: Mapping[str, Root | Targets]) -> None:
+def _make_way(session: Session, roles: Mapping[str, Root | Targets], new: Proposal) -> None:
+    """Withdraw renewals of the same roles, which come again; refuse beside others."""
     pending = store.open_proposals(session, roles.keys())
+    if all(one.kind is Kind.RENEWAL for one in pending) and new.kind is not Kind.RENEWAL:
+        for one in pending:
+            _give_way(session, one, new)
+        return
     if pending:
         first = pending[0]
         raise ProposalPendingError(
@@ -236,3 +241,18 @@ def _check_free(session: Session, roles: Mapping[str, Root | Targets]) -> None:
             "Approve or withdraw it first.",
             proposal=first.id,
         )
+
+
+def _give_way(session: Session, renewal: Proposal, new: Proposal) -> None:
+    renewal.state = after(renewal.state, Event.WITHDRAW)
+    renewal.closed_ms = new.created_ms
+    session.add(renewal)
+    session.flush()
+    audit.record(
+        session,
+        new.proposed_by,
+        "proposal.withdrawn",
+        renewal.subject,
+        {"proposal": renewal.id, "title": renewal.title, "for": new.title},
+        at_ms=new.created_ms,
+    )

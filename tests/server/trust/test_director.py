@@ -233,7 +233,10 @@ def test_renewing_keeps_the_content_and_raises_the_order(
     (second,) = renewing.renew(session, signer, later)
     assert second.order > first.order
     assert second.expires_ms == later + LIFE_MS
-    assert second.document.slots == first.document.slots
+    before, after = first.document, second.document
+    assert isinstance(before, Deployment)
+    assert isinstance(after, Deployment)
+    assert after.slots == before.slots
     assert renewing.renew(session, signer, later) == []
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tests.support.fleet import CHEAP, PASSPHRASE
 
+from modelfleet_manifests.keys import PrivateKey
 from modelfleet_server.kit.errors import ConflictError, InvalidError, NotFoundError
 from modelfleet_server.trust.approver import (
     ApproverKeys,
@@ -65,6 +66,7 @@ def test_only_the_owner_may_read_a_key_file(path: Path, online: Path) -> None:
 def test_no_seed_stands_in_the_approvers_file(path: Path) -> None:
     text = path.read_bytes()
     for key in open_approver(path, PASSPHRASE).by_role.values():
+        assert isinstance(key, PrivateKey)
         assert key.seed not in text
         assert key.seed.hex().encode() not in text
 
