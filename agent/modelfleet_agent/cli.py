@@ -92,7 +92,8 @@ def _add_run(commands: Any) -> None:  # noqa: ANN401
     )
     one.add_argument("--disk-budget-mb", type=int, default=4096, metavar="MIB")
     one.add_argument("--disk-reserve-mb", type=int, default=64, metavar="MIB")
-    for name, default in (("report", 60.0), ("verify", 60.0), ("telemetry", 10.0)):
+    intervals = {"report": 60.0, "verify": 60.0, "telemetry": 10.0, "reference": 30.0}
+    for name, default in intervals.items():
         one.add_argument(
             f"--{name}-interval-s", type=float, default=default, metavar="SECONDS"
         )
@@ -233,6 +234,7 @@ def _settings(options: argparse.Namespace) -> Any:  # noqa: ANN401
         report_interval_s=options.report_interval_s,
         verify_interval_s=options.verify_interval_s,
         telemetry_interval_s=options.telemetry_interval_s,
+        reference_interval_s=options.reference_interval_s,
         link=told.link,
         switch=told.switch,
         outbox=told.outbox,

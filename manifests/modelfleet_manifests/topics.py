@@ -10,7 +10,9 @@ ALL_REPORTS = f"{PREFIX}/d/+/report"
 ALL_TELEMETRY = f"{PREFIX}/d/+/telemetry"
 ALL_PRESENCE = f"{PREFIX}/d/+/presence"
 
-DEVICE_KINDS = frozenset({"assignment", "report", "telemetry", "presence", "ack"})
+DEVICE_KINDS = frozenset(
+    {"assignment", "report", "telemetry", "presence", "ack", "evaluation"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,7 @@ class SimDevice:
         breaks: Ids of releases that fail their self-test here.
         failure: What is reported then.
         clock: Of the server, for what this device sends; Unix ms.
+        token: Its bearer token for HTTP.
         challenge: What it asks an assignment to repeat, where it lost its memory.
     """
 
@@ -120,6 +121,7 @@ class SimDevice:
     prev: str = FIRST
     batches: int = 0
     challenge: str = ""
+    token: str = ""
     boot: str = field(default_factory=new_id)
     peer: Peer | None = None
 
@@ -149,7 +151,9 @@ class SimDevice:
         )
         assert answer.status_code == 201, answer.text
         told = answer.json()
-        return cls(server, name, told["enrolment"], told["incarnation"], key, facts, clock)
+        one = cls(server, name, told["enrolment"], told["incarnation"], key, facts, clock)
+        one.token = told["token"]
+        return one
 
     # what arrives
 

@@ -102,6 +102,11 @@ class Session:
         return self.record.key
 
     @property
+    def provider(self) -> str:
+        """The execution provider that computes."""
+        return str(self._ort.get_providers()[0])
+
+    @property
     def quick(self) -> bool:
         """A run is so short that handing it to a thread would cost more."""
         return 0 < self.warm_ms < QUICK_MS

@@ -54,6 +54,7 @@ class AgentSettings:
         report_interval_s: The longest between two reports while the server is heard.
         verify_interval_s: How often the active files are read again.
         telemetry_interval_s: How long one batch of telemetry counts.
+        reference_interval_s: How often a reference device asks for something to evaluate.
         link: How the network may be used (`file.read_settings`).
         switch: When a new release may be put into service.
         outbox: What waits for the server.
@@ -67,6 +68,7 @@ class AgentSettings:
     report_interval_s: float = 60
     verify_interval_s: float = 60
     telemetry_interval_s: float = 10
+    reference_interval_s: float = 30
     link: LinkSettings = field(default_factory=LinkSettings)
     switch: SwitchSettings = field(default_factory=SwitchSettings)
     outbox: OutboxSettings = field(default_factory=OutboxSettings)

@@ -23,6 +23,7 @@ from modelfleet_agent.update.phases import Phase
 from modelfleet_agent.update.work import Tools
 from modelfleet_manifests.assignment import Assignment, ByPin
 from modelfleet_manifests.deployment import Deployment
+from modelfleet_manifests.evaluation import REFERENCE
 from modelfleet_manifests.profiles import Facts, best_variant
 from modelfleet_manifests.release import ReleaseRef
 from modelfleet_manifests.resolve import resolve
@@ -82,6 +83,12 @@ class Desk:
                 continue
             goal = goal_of(wanted, view.releases, documents)
             self._steer(self.open(slot), wanted, goal)
+
+    @property
+    def is_reference(self) -> bool:
+        """The director's labels make this a device that evaluates candidates."""
+        held = self.inbox.documents().assignment
+        return isinstance(held, Assignment) and held.labels.items() >= REFERENCE.items()
 
     @property
     def busy(self) -> bool:

@@ -10,6 +10,7 @@ from modelfleet_agent.clock import monotonic_s
 from modelfleet_agent.errors import AgentError, RetryableError
 from modelfleet_agent.link import mqtt
 from modelfleet_agent.link.inbox import Accepted, NeedsMetadata, Outcome, Refused
+from modelfleet_agent.reference.standby import Standby
 from modelfleet_agent.report.outbox import read_ack
 from modelfleet_agent.supervisor import wishes
 from modelfleet_agent.supervisor.desk import Desk
@@ -76,6 +77,7 @@ class Parts:
     notifier: Notifier
     history: History
     proof: Proof
+    standby: Standby
 
 
 class Supervisor:
@@ -245,6 +247,7 @@ class Supervisor:
         if self._parts.witness.look():
             self._decide_at, self._dirty = 0.0, True
         self._parts.refresher.look(self._desk.wants)
+        self._parts.standby.look(self._desk.facts, is_reference=self._desk.is_reference)
         self._parts.voice.count(self._desk.tools.runtime, self._parts.teller.step_of)
         self._parts.voice.look()
         if self._dirty or self._parts.voice.is_overdue:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelfleet_agent import facts, fsio
 from modelfleet_agent.clock import now_ms
@@ -20,6 +21,7 @@ from modelfleet_agent.link.mirrors import Mirrors
 from modelfleet_agent.link.mqtt import Session
 from modelfleet_agent.link.permit import Permit
 from modelfleet_agent.link.routes import is_unmetered
+from modelfleet_agent.reference.standby import Standby
 from modelfleet_agent.report.outbox import Outbox
 from modelfleet_agent.runtime import probe
 from modelfleet_agent.runtime.client import RuntimeClient, RuntimeExit
@@ -48,6 +50,10 @@ from modelfleet_agent.update.engine import Engine
 from modelfleet_agent.update.policy import Fallback
 from modelfleet_agent.update.work import Tools
 from modelfleet_agent.web import Site
+from modelfleet_manifests.keys import PrivateKey
+
+if TYPE_CHECKING:
+    from modelfleet_agent.reference.evaluator import Evaluator
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +98,10 @@ class Agent:
             rng=_RANDOM.random,
             on_done=lambda error: self._events.put(Refreshed(error)),
         )
+        self._standby = Standby(
+            lambda: self._make_evaluator(enrolment, key),
+            every_s=settings.reference_interval_s,
+        )
         self.supervisor = Supervisor(
             Parts(
                 events=self._events,
@@ -106,6 +116,7 @@ class Agent:
                 notifier=Notifier(),
                 history=History(settings.dir),
                 proof=Proof(settings.dir, self._desk.keeper.is_whole, self._voice.complain),
+                standby=self._standby,
             )
         )
         self._session = session
@@ -142,6 +153,26 @@ class Agent:
             unmetered=lambda: is_unmetered(*place, metered=settings.link.metered),
             permit=link.permit,
             switch=settings.switch,
+        )
+
+    def _make_evaluator(self, enrolment: Enrolment, key: PrivateKey) -> "Evaluator":
+        from modelfleet_agent.reference.evaluator import Bench, Evaluator  # noqa: PLC0415
+        from modelfleet_agent.reference.office import Office  # noqa: PLC0415
+
+        server, token = enrolment.server, enrolment.token
+        proxy = self.settings.link.proxy_for(server)
+        return Evaluator(
+            Bench(
+                dir=self.settings.dir,
+                office=Office(Site(server, token=token, proxy=proxy), enrolment),
+                key=key,
+                trust=self._door.load,
+                fetcher=lambda store: Fetcher(
+                    server, token, store, link=self._link, reserve=self._tools.reserve
+                ),
+                clock=self._door.now,
+                notice=lambda error: self._notice("", error),
+            )
         )
 
     def _make_desk(self, enrolment: Enrolment) -> Desk:
@@ -201,6 +232,7 @@ class Agent:
             self._desk.keeper.close,
             self._session.stop,
             self._refresher.close,
+            self._standby.close,
             *(lambda engine=one: engine.close(CLOSE_S) for one in self._engines),
             self._tools.runtime.stop,
             self._stack.close,

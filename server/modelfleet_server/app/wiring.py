@@ -27,6 +27,7 @@ import modelfleet_server.devices.group_api
 import modelfleet_server.evidence.api
 import modelfleet_server.identity.api
 import modelfleet_server.jobs.api
+import modelfleet_server.reference.api
 import modelfleet_server.rollouts.api
 import modelfleet_server.telemetry.api
 import modelfleet_server.trust.api
@@ -52,6 +53,8 @@ from modelfleet_server.jobs.kinds import Kinds
 from modelfleet_server.kit.access import Authenticators
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.parts import Parts
+from modelfleet_server.reference.grading import Grader
+from modelfleet_server.reference.service import Referee
 from modelfleet_server.rollouts.engine import RolloutEngine
 from modelfleet_server.settings import Settings
 from modelfleet_server.telemetry.service import TelemetryTaker
@@ -100,6 +103,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     modelfleet_server.catalog.api.router,
     modelfleet_server.jobs.api.router,
     modelfleet_server.builds.api.router,
+    modelfleet_server.reference.api.router,
     modelfleet_server.devices.api.router,
     modelfleet_server.devices.group_api.router,
     modelfleet_server.telemetry.api.router,
@@ -170,5 +174,10 @@ def make_parts(settings: Settings) -> Parts:
     parts.put(signer)
     parts.put(Director(signer))
     parts.put(TwinKeeper(parts.get(Director)))
+    referee = Referee(
+        parts.get(Director), blobs, load_profiles(settings.home / "profiles")
+    )
+    parts.put(referee)
+    parts.get(Kinds).register(Grader(parts.get(Database), blobs, referee).kind)
     parts.put(Publisher(signer, [catalog.on_closed]))
     return parts

@@ -9,6 +9,7 @@ from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_manifests.semver import Version
 from modelfleet_server.audit.service import record
 from modelfleet_server.builds.domain import (
+    OPEN,
     Built,
     Event,
     State,
@@ -133,20 +134,46 @@ def read_built(build: Build) -> Built | None:
     return msgspec.json.decode(build.built_json, type=Built)
 
 
-def finish(session: Session, build_id: str, built: Built, *, at_ms: int) -> Build:
+def finish(
+    session: Session, build_id: str, built: Built, *, at_ms: int, awaits: bool = False
+) -> Build:
     """Note what a build made; the last one of a version ends its building.
+
+    Args:
+        session: Writing.
+        build_id: Of a build that is queued.
+        built: What it made.
+        at_ms: Now.
+        awaits: Reference devices have to prove it first: `prove` ends it.
 
     Raises:
         MoveError: It has ended.
         AppError: The catalog does not take the version as built.
     """
     build = get_build(session, build_id)
-    build.state = after(build.state, Event.FINISH)
+    build.state = after(build.state, Event.MAKE if awaits else Event.FINISH)
     build.built_json = msgspec.json.encode(built).decode()
     build.finished_ms = at_ms
     session.add(build)
     detail = {"profile": build.profile, "precision": built.precision, "why": built.why}
     record(session, WORKER, "build.done", build.version_id, detail, at_ms=at_ms)
+    _end_version(session, build.version_id, at_ms)
+    return build
+
+
+def prove(session: Session, build_id: str, *, at_ms: int) -> Build:
+    """Note that enough reference devices proved what a build made.
+
+    Raises:
+        MoveError: It does not wait for that.
+        AppError: The catalog does not take the version as built.
+    """
+    build = get_build(session, build_id)
+    build.state = after(build.state, Event.FINISH)
+    build.finished_ms = at_ms
+    session.add(build)
+    detail = {"profile": build.profile}
+    record(session, WORKER, "build.proven", build.version_id, detail, at_ms=at_ms)
     _end_version(session, build.version_id, at_ms)
     return build
 
@@ -203,7 +230,7 @@ def _end_version(session: Session, version_id: str, at_ms: int) -> None:
     """
     session.flush()
     builds = list_builds(session, version_id)
-    if any(build.state is State.QUEUED for build in builds):
+    if any(build.state in OPEN for build in builds):
         return
     failed = [build for build in builds if build.state is State.FAILED]
     if failed:

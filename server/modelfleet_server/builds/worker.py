@@ -210,7 +210,10 @@ class Builder:
         for target, patch in stored.packed.items():
             catalog.offer_delta(session, target, EMPTY, patch, now_ms=now)
         catalog.add_variant(session, plan.version, variant, at_ms=now)
-        service.finish(session, job.key, built, at_ms=now)
+        proof = find_profile(plan.profile, self._profiles).prove
+        # an approver who overrides the gate vouches for it
+        awaits = proof.reference_devices > 0 and not built.overridden
+        service.finish(session, job.key, built, at_ms=now, awaits=awaits)
         if service.all_done(session, plan.version):
             self._on_finished(session, plan.version)
 

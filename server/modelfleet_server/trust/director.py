@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from modelfleet_manifests.assignment import Assignment
-from modelfleet_manifests.deployment import Deployment
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.document import cap_of
 from modelfleet_manifests.envelope import peek, wrap
@@ -24,6 +22,7 @@ from modelfleet_server.trust.drafting import (
     BODIES,
     LIFE_MS,
     Basis,
+    Body,
     Composed,
     Draft,
     compose,
@@ -112,7 +111,7 @@ class Issued:
     expires_ms: int
 
     @property
-    def document(self) -> Assignment | Deployment:
+    def document(self) -> Body:
         """The content; the bytes come from our own database, not from the wire."""
         kind = kind_of(self.topic)
         return parse_document(peek(self.envelope, kind, cap=cap_of(kind)), kind)
@@ -145,6 +144,16 @@ def publish(
         outbox.put(session, one.topic, one.envelope)
     places = {one.topic: place for place, one in enumerate(drafts)}
     return sorted(issued, key=lambda one: places[one.topic])
+
+
+def sign(session: Session, director: Director, draft: Draft, *, now_ms: int) -> Issued:
+    """Sign a document that a device fetches itself; it is neither stored nor sent.
+
+    Raises:
+        AddressError, FormatError, LimitError, AppError: As `publish`.
+    """
+    (issued,) = _sign(session, director, kind_of(draft.topic), [draft], now_ms)
+    return issued
 
 
 def _sign(

@@ -10,6 +10,7 @@ from modelfleet_manifests.assignment import Assignment
 from modelfleet_manifests.deployment import Deployment
 from modelfleet_manifests.document import cap_of, read, write
 from modelfleet_manifests.errors import AddressError
+from modelfleet_manifests.evaluation import Evaluation
 from modelfleet_manifests.header import VERSION, Header, Minimum, Order, check_address
 from modelfleet_manifests.topics import parse_topic
 
@@ -17,9 +18,11 @@ DAY_MS = 86_400_000
 LIFE_MS = 30 * DAY_MS
 """How long a document is in force after it was signed."""
 
-BODIES: dict[str, type[Assignment] | type[Deployment]] = {
+Body = Assignment | Deployment | Evaluation
+BODIES: dict[str, type[Body]] = {
     "assignment": Assignment,
     "deployment": Deployment,
+    "evaluation": Evaluation,
 }
 
 
@@ -30,13 +33,13 @@ class Draft:
     Attributes:
         topic: Where it will travel.
         build: Called with the header, perhaps more than once; returns the document.
-        device: The device id, for an assignment.
+        device: The device id, for an assignment or an evaluation.
         enrolment: Its enrolment id, together with `device`.
         group: The group id, for a deployment.
     """
 
     topic: str
-    build: Callable[[Header], Assignment | Deployment]
+    build: Callable[[Header], Body]
     device: str | None = None
     enrolment: str | None = None
     group: str | None = None
@@ -105,7 +108,7 @@ def _check(header: Header, topic: str, fleet: str) -> None:
         raise AddressError(f"topic {topic!r}", "device and enrolment go together")
 
 
-def _write(body: Assignment | Deployment, header: Header, kind: str) -> bytes:
+def _write(body: Body, header: Header, kind: str) -> bytes:
     payload = write(body)
     # structs do not check ranges when they are made: what devices would refuse is
     # refused here, before it is signed
@@ -114,7 +117,7 @@ def _write(body: Assignment | Deployment, header: Header, kind: str) -> bytes:
     return payload
 
 
-def parse_document(payload: bytes, kind: str) -> Assignment | Deployment:
+def parse_document(payload: bytes, kind: str) -> Body:
     """Return the document in canonical bytes.
 
     Raises:
@@ -122,4 +125,6 @@ def parse_document(payload: bytes, kind: str) -> Assignment | Deployment:
     """
     if kind == "assignment":
         return read(payload, Assignment, kind, cap=cap_of(kind))
+    if kind == "evaluation":
+        return read(payload, Evaluation, kind, cap=cap_of(kind))
     return read(payload, Deployment, kind, cap=cap_of(kind))

@@ -8,6 +8,7 @@ from modelfleet_manifests.assignment import Assignment, ByPin
 from modelfleet_manifests.deployment import Deployment
 from modelfleet_manifests.document import cap_of, read
 from modelfleet_manifests.errors import ManifestError
+from modelfleet_manifests.evaluation import Evaluation
 from modelfleet_manifests.header import Header
 from modelfleet_manifests.release import ReleaseRef
 from modelfleet_manifests.topics import deployment_topic, device_topic
@@ -16,7 +17,7 @@ from modelfleet_server.trust.signer.domain import RefusedError
 from modelfleet_server.trust.signer.vouching import MALFORMED
 
 ISSUED = "x-issued"
-Body = Assignment | Deployment
+Body = Assignment | Deployment | Evaluation
 
 
 def read_role(role: str, payload: bytes) -> Signed:
@@ -50,6 +51,8 @@ def read_body(kind: str, payload: bytes) -> Body:
             return read(payload, Assignment, kind, cap=cap_of(kind))
         if kind == "deployment":
             return read(payload, Deployment, kind, cap=cap_of(kind))
+        if kind == "evaluation":
+            return read(payload, Evaluation, kind, cap=cap_of(kind))
     except ManifestError as error:
         raise RefusedError(f"the {kind} is not well-formed ({error})") from None
     raise RefusedError(f"the signer signs no documents of kind {kind!r}")
@@ -63,13 +66,18 @@ def topic_of(kind: str, header: Header) -> str:
     """
     if kind == "deployment" and header.group:
         return deployment_topic(header.group)
-    if kind == "assignment" and header.device:
+    if kind in {"assignment", "evaluation"} and header.device:
         return device_topic(header.device, kind)
     raise RefusedError(f"the {kind} is addressed to nobody of its kind")
 
 
 def releases_of(body: Body) -> Iterator[ReleaseRef]:
-    """Yield the releases that a document names."""
+    """Yield the releases that a document names.
+
+    An evaluation names none: what it is about is not released yet, and never serves.
+    """
+    if isinstance(body, Evaluation):
+        return
     if isinstance(body, Deployment):
         for slot in body.slots.values():
             for step in slot.steps:

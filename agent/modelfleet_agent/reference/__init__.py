@@ -1,0 +1,1 @@
+"""Evaluations of candidates, on devices that the operators labelled as references."""
