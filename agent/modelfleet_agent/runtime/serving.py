@@ -47,7 +47,7 @@ class Serving:
             intact = held.session.digests() == (digest, digest)
         finally:
             held.give_back()
-        if not intact:
+        if not intact or held.session.derived != placed.derived:
             return None
         warm_ms = held.session.warm_ms
         return Loaded(

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import onnxruntime as ort
 from modelfleet_agent import fsio
 from modelfleet_agent.clock import monotonic_us
 from modelfleet_agent.errors import RefusedError, RetryableError
+from modelfleet_agent.runtime.providers import arrange
 from modelfleet_agent.runtime.tensors import DATATYPES, Array, spec_of
 from modelfleet_agent.store.record import Placed, PlacedFile, files_digest
 
@@ -32,6 +33,7 @@ class OpenFile:
             RefusedError: `E_DIGEST`: other bytes than were signed.
         """
         self.path = Path(file.path)
+        self.digest = file.digest
         try:
             self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
@@ -73,16 +75,23 @@ class Session:
 
         Raises:
             RetryableError: `E_MISSING`.
-            RefusedError: `E_DIGEST`; `E_LOAD`: ONNX Runtime does not take it.
+            RefusedError: `E_DIGEST`; `E_DERIVED`: the derived file was altered; `E_LOAD`:
+                ONNX Runtime does not take it; `E_PROVIDER`.
         """
         self.record = placed.record
+        self.derived = placed.derived
         self._golden = placed.golden
         self._files = _open_all(placed.files)
+        self._made: OpenFile | None = None
+        self._made = _open_derived(placed, self._close_files)
         began = monotonic_us()
         try:
-            self._ort = ort.InferenceSession(
-                placed.files[0].path, _options(threads), providers=["CPUExecutionProvider"]
+            used = arrange(
+                self.record.providers, threads=threads, derived=self.derived is not None
             )
+            graph = (self.derived or placed.files[0]).path
+            options = _options(threads, made=self.derived is not None)
+            self._ort = ort.InferenceSession(graph, options, providers=used)
         except (
             Exception
         ) as error:  # ONNX Runtime also raises ValueError, UnicodeDecodeError
@@ -152,6 +161,8 @@ class Session:
         names = [entry.name for entry in self.record.files]
         pairs = [file.digests() for file in self._files]
         disk = [there for _, there in pairs]
+        if self._made and self._made.digests() != (self._made.digest, self._made.digest):
+            disk = [""]  # what a boot would load is not what was made
         mapped = files_digest(zip(names, (held for held, _ in pairs), strict=True))
         return mapped, files_digest(zip(names, disk, strict=True)) if all(disk) else ""
 
@@ -172,6 +183,8 @@ class Session:
     def _close_files(self) -> None:
         for file in self._files:
             file.close()
+        if self._made:
+            self._made.close()
 
 
 def brief(error: BaseException) -> str:
@@ -214,11 +227,21 @@ def _open_all(files: Sequence[PlacedFile]) -> list[OpenFile]:
     return opened
 
 
-def _options(threads: int) -> Any:  # noqa: ANN401 - onnxruntime has no types
+def _open_derived(placed: Placed, undo: Callable[[], None]) -> OpenFile | None:
+    try:
+        return OpenFile(placed.derived) if placed.derived else None
+    except (RefusedError, RetryableError) as error:
+        undo()
+        raise RefusedError("E_DERIVED", f"the derived file: {error.what}") from error
+
+
+def _options(threads: int, *, made: bool) -> Any:  # noqa: ANN401 - onnxruntime has no types
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = SILENT
+    if made:  # it was optimised when it was made
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     # spinning threads would burn the cores that the old session answers with
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

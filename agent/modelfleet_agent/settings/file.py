@@ -26,6 +26,18 @@ _PATH = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
+class PrepareSettings(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
+    """How models are run: `[runtime]`.
+
+    Attributes:
+        prepare: The CPU's graphs are optimised once for this very processor, and kept.
+    """
+
+    prepare: bool = False
+
+
 class FileSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file; whatever is absent has its default.
 
@@ -33,11 +45,13 @@ class FileSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         link: How the network may be used.
         switch: When a new release may be put into service.
         outbox: What waits for the server.
+        runtime: How models are run.
     """
 
     link: LinkSettings = LinkSettings()
     switch: SwitchSettings = SwitchSettings()
     outbox: OutboxSettings = OutboxSettings()
+    runtime: PrepareSettings = PrepareSettings()
 
 
 def read_settings(directory: Path) -> FileSettings:

@@ -48,6 +48,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         version: Semantic version.
         profile: The profile the variant was made for.
         variant: The variant's name, which reports carry.
+        providers: Execution providers that it is for, in order; none: the CPU.
         files: The graph first, then files that it refers to.
         golden: Golden inputs and outputs (`.npz`), where the release has some.
         atol: Absolute tolerance of the golden outputs, decimal.
@@ -60,6 +61,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     profile: str
     files: tuple[FileEntry, ...]
     variant: str = ""
+    providers: tuple[str, ...] = ()
     golden: FileEntry | None = None
     atol: str = "0"
     rtol: str = "0"
@@ -114,11 +116,13 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
         record: What it is.
         files: Paths in the order of `record.files`; the first one is loaded.
         golden: Path of the golden inputs.
+        derived: What this device made of the files, to be loaded in their place.
     """
 
     record: Record
     files: tuple[PlacedFile, ...]
     golden: PlacedFile | None = None
+    derived: PlacedFile | None = None
 
 
 def files_digest(files: Iterable[tuple[str, str]]) -> str:

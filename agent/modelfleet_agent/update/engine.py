@@ -242,6 +242,9 @@ class Engine:
         here = self.entry.phase in {Phase.TESTING, Phase.TRIAL}
         if here and error.code == "E_DIGEST" and fetching.discard_altered(work):
             return RetryableError("E_BIT_ROT", error.what, hint="it is fetched again")
+        if here and error.code == "E_DERIVED":  # altered since its self-test
+            self._tools.deriver.drop(work.record)
+            return RetryableError("E_BIT_ROT", error.what, hint="it is made again")
         goal = work.goal
         failed = Failure(goal.step, goal.record.digest, error.code, error.what)
         now = self._tools.clock()

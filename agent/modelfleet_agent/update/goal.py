@@ -67,6 +67,7 @@ def record_of(release_id: str, release: Release, variant: Variant) -> Record:
         model=release.model,
         version=release.version,
         profile=variant.profile,
+        providers=tuple(variant.providers),
         files=tuple(_entry(file) for file in variant.files),
         golden=_entry(variant.golden.file),
         atol=variant.golden.atol,

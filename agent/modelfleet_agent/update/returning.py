@@ -42,15 +42,23 @@ def bring_back(work: Work, record: Record) -> bool:
     Raises:
         RetryableError: The runtime child cannot be had.
     """
-    runtime = work.tools.runtime
-    for _ in range(LOADS):
+    runtime, deriver = work.tools.runtime, work.tools.deriver
+    left = LOADS
+    while left > 0:
         runtime.start()
+        is_made = False
         try:
-            runtime.load(work.slot, work.tools.store.place(record))
+            placed = deriver.place(record)
+            is_made = placed.derived is not None
+            runtime.load(work.slot, placed)
             runtime.activate(work.slot, record.key)
         except (RefusedError, RetryableError) as error:
             log.warning("%s: cannot restore: %s", work.slot, error)
             work.tools.notice(work.slot, error)
+            if is_made:  # what this device made of the release may be to blame
+                deriver.drop(record)
+                continue
+            left -= 1
             if error.code not in {"E_RUNTIME_GONE", "E_RUNTIME_TIMEOUT"}:
                 return False
         else:

@@ -24,8 +24,11 @@ def test(work: Work) -> None:
     """
     check_switch(work.tools, work.goal, work.place.serving, work.memory.state)
     work.tools.store.put(work.record)  # all its files are here: it counts as present
+    placed = work.tools.deriver.prepare(
+        work.record, lambda error: work.tools.notice(work.slot, error), work.cancel
+    )
     result = selftest.run(
-        work.tools.store.place(work.record),
+        placed,
         wall_s=work.goal.self_test_ms / 1000,
         cancel=work.cancel,
     )
@@ -105,7 +108,7 @@ def keep(work: Work) -> None:
 def _activate(work: Work) -> Statistics:
     """Return the counters from just before the new session answered anything."""
     runtime = work.tools.runtime
-    placed = work.tools.store.place(work.record)
+    placed = work.tools.deriver.place(work.record)
     try:
         runtime.start()
         _make_room(work)

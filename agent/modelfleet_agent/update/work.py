@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from modelfleet_agent.runtime.client import RuntimeClient
 from modelfleet_agent.runtime.memory import available_bytes
 from modelfleet_agent.settings.link import LinkSettings, SwitchSettings
 from modelfleet_agent.store import FileEntry, Record, Slots, Store
+from modelfleet_agent.update.deriving import Deriver
 from modelfleet_agent.update.goal import Goal
 from modelfleet_agent.update.phases import Phase
 from modelfleet_agent.update.policy import Fallback, Rng
@@ -108,6 +110,7 @@ class Tools:
         unmetered: Says whether the way to the server costs nothing by the byte.
         permit: When files may be downloaded.
         switch: When a new release may be put into service.
+        deriver: Files that this device makes of releases; plain where not given.
     """
 
     dir: Path
@@ -125,6 +128,12 @@ class Tools:
     unmetered: Callable[[], bool] = lambda: False
     permit: Permit = field(default_factory=lambda: Permit(LinkSettings(), Path()))
     switch: SwitchSettings = field(default_factory=SwitchSettings)
+    given_deriver: Deriver | None = None
+
+    @cached_property
+    def deriver(self) -> Deriver:
+        """Files that this device makes of releases."""
+        return self.given_deriver or Deriver(self.store)
 
 
 @dataclass

@@ -17,12 +17,14 @@ from modelfleet_agent.link.fetch import Fetcher
 from modelfleet_agent.runtime.client import RuntimeClient
 from modelfleet_agent.settings import RuntimeSettings
 from modelfleet_agent.store import FileEntry, Record, Slots, Store
+from modelfleet_agent.update.deriving import Deriver
 from modelfleet_agent.update.engine import Engine
 from modelfleet_agent.update.goal import Goal
 from modelfleet_agent.update.phases import Phase
 from modelfleet_agent.update.state import SlotState
 from modelfleet_agent.update.work import Tools
 from modelfleet_manifests.digests import sha256
+from modelfleet_manifests.profiles import Facts
 
 SLOT = "linear"
 
@@ -62,10 +64,15 @@ class Bench:
     phases: list[Phase] = field(default_factory=list)
     stopped: set[str] = field(default_factory=set)
     now: int = 0
+    prepares: bool = False
+    facts: Facts = field(default_factory=lambda: Facts(runtime="onnxruntime 1"))
+    deriver: Deriver | None = None
 
     def __post_init__(self) -> None:
         self.store = Store(self.dir)
         self.slots = Slots(self.store)
+        if self.prepares:
+            self.deriver = Deriver(self.store, facts=lambda: self.facts, prepares=True)
         self.tools = Tools(
             dir=self.dir,
             store=self.store,
@@ -76,6 +83,7 @@ class Bench:
             rng=lambda: 0.5,
             is_stopped=lambda record: record.release in self.stopped,
             notice=lambda _slot, error: self.notices.append(error),
+            given_deriver=self.deriver,
         )
         self.engine = self.open()
 

@@ -13,6 +13,7 @@ from modelfleet_agent.runtime.limits import (
     python_child,
     run_limited,
 )
+from modelfleet_agent.runtime.providers import uses_gpu
 from modelfleet_agent.store.record import Placed
 
 MODULE = "modelfleet_agent.runtime.selftest"
@@ -98,10 +99,14 @@ def run(
 def limits_for(placed: Placed, wall_s: float) -> Limits:
     """Return what the self-test of `placed` may use: 256 MiB and three times its files."""
     size = sum(entry.length for entry in placed.record.wanted)
+    size += placed.derived.length if placed.derived else 0
     return Limits(
         wall_s=wall_s,
         cpu_s=math.ceil(wall_s),
-        memory_mb=BASE_MB + PER_MODEL * math.ceil(size / MIB),
+        # accelerators reserve address space without end; the control group limits them
+        memory_mb=None
+        if uses_gpu(placed.record.providers)
+        else BASE_MB + PER_MODEL * math.ceil(size / MIB),
     )
 
 
