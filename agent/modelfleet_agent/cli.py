@@ -238,6 +238,7 @@ def _settings(options: argparse.Namespace) -> Any:  # noqa: ANN401
         link=told.link,
         switch=told.switch,
         outbox=told.outbox,
+        prepares=told.runtime.prepare,
     )
 
 

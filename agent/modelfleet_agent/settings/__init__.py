@@ -58,6 +58,7 @@ class AgentSettings:
         link: How the network may be used (`file.read_settings`).
         switch: When a new release may be put into service.
         outbox: What waits for the server.
+        prepares: Graphs for the CPU are optimised for this very processor.
     """
 
     dir: Path
@@ -72,3 +73,4 @@ class AgentSettings:
     link: LinkSettings = field(default_factory=LinkSettings)
     switch: SwitchSettings = field(default_factory=SwitchSettings)
     outbox: OutboxSettings = field(default_factory=OutboxSettings)
+    prepares: bool = False

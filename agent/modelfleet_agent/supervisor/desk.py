@@ -266,9 +266,19 @@ class Desk:
             return
         if engine.failure:
             engine.forgive()
+        if self._is_stale(engine):
+            goal = self._repair(engine)
+            if goal and self._may_start(engine, goal):
+                engine.start(goal)
+            return
         if wanted.reason is Reason.AS_WANTED and wanted.step:
             begun = msgspec.structs.replace(state.begin(wanted.step), step=wanted.step)
             engine.remember(begun)
+
+    def _is_stale(self, engine: Engine) -> bool:
+        """Say whether what this device made of the running release fits it no more."""
+        record = engine.place.settled
+        return record is not None and self.tools.deriver.is_stale(record)
 
     def _repair(self, engine: Engine) -> Goal | None:
         state = engine.memory.state

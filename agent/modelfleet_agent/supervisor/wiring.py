@@ -46,6 +46,7 @@ from modelfleet_agent.supervisor.teller import Teller
 from modelfleet_agent.supervisor.voice import Voice
 from modelfleet_agent.supervisor.witness import Witness
 from modelfleet_agent.trust.door import TrustDoor
+from modelfleet_agent.update.deriving import Deriver
 from modelfleet_agent.update.engine import Engine
 from modelfleet_agent.update.policy import Fallback
 from modelfleet_agent.update.work import Tools
@@ -85,7 +86,7 @@ class Agent:
         outbox = Outbox(settings.dir, enrolment, key, boot=secrets.token_hex(16))
         self._voice = Voice(settings, outbox, session, now_ms)
         self._link = Link(
-            Permit(settings.link, settings.dir, rng=_RANDOM.random),
+            Permit(settings.link, settings.dir, clock=self._door.now, rng=_RANDOM.random),
             Mirrors(settings.link.mirrors),
             lambda error: self._notice("", error),
         )
@@ -153,6 +154,11 @@ class Agent:
             unmetered=lambda: is_unmetered(*place, metered=settings.link.metered),
             permit=link.permit,
             switch=settings.switch,
+            given_deriver=Deriver(
+                store,
+                facts=lambda: self._desk.facts or facts.recall(settings.dir),
+                prepares=settings.prepares,
+            ),
         )
 
     def _make_evaluator(self, enrolment: Enrolment, key: PrivateKey) -> "Evaluator":
