@@ -23,7 +23,7 @@ from modelfleet_server.cli.run import Run, Yes, command
 from modelfleet_server.kit.errors import ConflictError, InvalidError
 
 POLL_S = 0.2
-OPEN = {"queued", "running"}
+OPEN = {"queued", "running", "awaiting"}
 
 
 class Choice(NamedTuple):
@@ -202,7 +202,11 @@ def _follow_builds(run: Run, version_id: str) -> None:
             for one in sorted(builds, key=lambda it: str(it["profile"])):
                 over = one["state"] not in OPEN
                 done = one["of"] or 1 if over else one["done"]
-                step = one["state"] if over else one["step"]
+                step = one["step"]
+                if over:
+                    step = one["state"]
+                elif one["state"] == "awaiting":
+                    step = "waits for reference devices"
                 bars.set(f"build {one['profile']}", done, one["of"] or 1, step)
                 if over and one["id"] not in told:
                     told.add(one["id"])

@@ -14,13 +14,16 @@ from modelfleet_server.cli.rebuilding import (
     rebuild,
 )
 from modelfleet_server.cli.reference import Release, parse_reference
-from modelfleet_server.cli.run import Run, command, subject
+from modelfleet_server.cli.run import Limit, Run, command, subject
 from modelfleet_server.kit.errors import InvalidError
+from modelfleet_server.kit.paging import DEFAULT_LIMIT
 from modelfleet_server.trust.findings import Finding
 
 Profiles = Annotated[
     list[str] | None, typer.Option("--profile", help="Only for it [all]; repeat.")
 ]
+SHOWN = ["profile", "device", "state", "accuracy>", "master>", "p50>", "p99>", "memory>",
+         "why"]  # fmt: skip
 COLUMNS = ["profile", "candidate", "ships", "accuracy>", "latency>", "size>", "wire>",
            "verdict"]  # fmt: skip
 
@@ -39,6 +42,7 @@ def add_to(app: typer.Typer) -> None:
         '--reason "the plant accepts it until 1.1.0"'
     )
     command(variants, "override", example=example)(override)
+    command(variants, "evidence", example="variant evidence demo/digits@1.0.0")(evidence)
     app.add_typer(variants, name="variant")
 
 
@@ -53,6 +57,22 @@ def list_candidates(run: Run, release: Release, profile: Profiles = None) -> Non
         for candidate in build["candidates"] or ()
     ]
     run.screen.show({"items": builds}, lambda: run.screen.table(COLUMNS, rows))
+
+
+def evidence(
+    run: Run, release: Release, profile: Profiles = None, limit: Limit = DEFAULT_LIMIT
+) -> None:
+    """List what reference devices measured, and how good their answers were."""
+    one = run.client.get(parse_reference(release).path)
+    builds = run.client.list("/builds", 0, version=one["id"]).items
+    wanted = [it for it in builds if not profile or it["profile"] in profile]
+    items = [
+        {"profile": build["profile"], **it}
+        for build in sorted(wanted, key=lambda it: str(it["profile"]))
+        for it in run.client.list("/evaluations", limit, build=build["id"]).items
+    ]
+    rows = [_evidence_row(it) for it in items]
+    run.screen.show({"items": items}, lambda: run.screen.table(SHOWN, rows))
 
 
 def verify(
@@ -125,6 +145,20 @@ def _tell(run: Run, release: str, found: dict[str, Finding]) -> None:
             run.screen.say(f"{what}: built again, {same}.")
 
     run.screen.show({"release": release, "variants": variants}, tell)
+
+
+def _evidence_row(one: Json) -> list[object]:
+    return [
+        one["profile"],
+        one["device"],
+        one["state"],
+        one["accuracy"] is not None and f"{one['accuracy']:.4f}",
+        one["master_accuracy"] is not None and f"{one['master_accuracy']:.4f}",
+        one["p50_us"] is not None and f"{one['p50_us'] / 1000:.3f} ms",
+        one["p99_us"] is not None and f"{one['p99_us'] / 1000:.3f} ms",
+        one["memory_kb"] is not None and words.size(one["memory_kb"] * 1024),
+        one["reason"],
+    ]
 
 
 def _row(profile: str, one: Json) -> list[object]:

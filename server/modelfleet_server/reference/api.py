@@ -19,7 +19,7 @@ from modelfleet_server.builds.domain import Scores
 from modelfleet_server.kit.access import DeviceDep, ViewerDep
 from modelfleet_server.kit.api import DatabaseDep, NowDep, ReadDep, WriteDep, given
 from modelfleet_server.kit.paging import Page, PageDep, fetch_page
-from modelfleet_server.reference import service
+from modelfleet_server.reference import results, service
 from modelfleet_server.reference.domain import ResultError
 from modelfleet_server.reference.service import Referee
 from modelfleet_server.reference.tables import Evaluation
@@ -124,7 +124,7 @@ async def put_answers(
 
     def note(blob: Blob) -> None:
         with database.write() as session:
-            service.take_answers(session, actor.name, evaluation, blob, now_ms=now)
+            results.take_answers(session, actor.name, evaluation, blob, now_ms=now)
 
     with store.receive(cap=MAX_ANSWERS) as incoming:
         async for chunk in request.stream():
@@ -151,6 +151,6 @@ async def post_result(
 
     def take() -> None:
         with database.write() as session:
-            service.take_result(session, actor.name, evaluation, envelope, now_ms=now)
+            results.take_result(session, actor.name, evaluation, envelope, now_ms=now)
 
     await anyio.to_thread.run_sync(take, limiter=anyio.CapacityLimiter(1))

@@ -4,28 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
-from msgspec import UNSET
 from sqlmodel import Session, col, select
 
 from modelfleet_manifests.document import cap_of, read
 from modelfleet_manifests.envelope import peek
-from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.evaluation import (
     KIND,
     REFERENCE,
     RESULT,
     Allowance,
     EvaluationResult,
-    open_result,
 )
 from modelfleet_manifests.evaluation import Evaluation as Document
 from modelfleet_manifests.header import Header
-from modelfleet_manifests.keys import PublicKey
 from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_manifests.release import File, Variant
 from modelfleet_manifests.topics import device_topic
 from modelfleet_server.audit.service import record
-from modelfleet_server.blobs.service import Blob, BlobStore, keep
+from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.builds import service as builds
 from modelfleet_server.builds.domain import Scores
 from modelfleet_server.builds.domain import State as BuildState
@@ -35,16 +31,13 @@ from modelfleet_server.builds.profiles import find_profile
 from modelfleet_server.builds.tables import Build
 from modelfleet_server.catalog import service as catalog
 from modelfleet_server.devices.tables import Device, DeviceLabel
-from modelfleet_server.jobs.service import Wish, submit
 from modelfleet_server.kit.access import system
 from modelfleet_server.kit.errors import AppError
 from modelfleet_server.kit.ids import new_id
 from modelfleet_server.reference.domain import (
     COUNTED,
     EvaluationNotFoundError,
-    EvaluationStateError,
     Event,
-    ResultError,
     State,
     after,
 )
@@ -181,7 +174,7 @@ class Referee:
         Raises:
             EvaluationStateError: Nobody waits for the grade.
         """
-        row = _get(session, evaluation_id)
+        row = get_evaluation(session, evaluation_id)
         build = builds.get_build(session, row.build_id)
         built = builds.read_built(build)
         profile = find_profile(build.profile, self.profiles)
@@ -195,7 +188,7 @@ class Referee:
         detail = {"device": row.device, "accuracy": f"{scores.accuracy:.6f}", "why": reason}
         record(session, ACTOR, f"evaluation.{row.state}", row.id, detail, at_ms=at_ms)
         if reason:
-            _refuse(session, build, row, reason, at_ms)
+            refuse(session, build, row, reason, at_ms)
             return
         rows = list_evaluations(session, build.id, row.candidate)
         passed = sum(one.state is State.PASSED for one in rows)
@@ -203,63 +196,9 @@ class Referee:
             builds.prove(session, build.id, at_ms=at_ms)
 
 
-def take_answers(
-    session: Session, device_id: str, evaluation_id: str, answers: Blob, *, now_ms: int
-) -> None:
-    """Note the answers that a device uploaded.
-
-    Raises:
-        EvaluationNotFoundError: There is no such evaluation of this device.
-        EvaluationStateError: It is not waited for.
-    """
-    row = _get(session, evaluation_id, device_id)
-    if row.state is not State.ISSUED:
-        raise _not_awaited(row)
-    keep(session, answers, at_ms=now_ms)
-    row.answers = answers.digest
-    session.add(row)
-
-
-def take_result(
-    session: Session, device_id: str, evaluation_id: str, envelope: bytes, *, now_ms: int
-) -> Evaluation:
-    """Take in what a device signed, and have its answers graded; idempotent.
-
-    Raises:
-        EvaluationNotFoundError: There is no such evaluation of this device.
-        EvaluationStateError: It is not waited for.
-        ResultError: It is not signed by the device, or is about something else.
-    """
-    row = _get(session, evaluation_id, device_id)
-    if row.result == envelope:
-        return row
-    result = _open(session, row, envelope)
-    build = builds.get_build(session, row.build_id)
-    if result.measured is UNSET:
-        row.state = after(row.state, Event.FAIL)
-        row.result, row.finished_ms = envelope, now_ms
-        row.reason = f"{result.code}: {result.reason}"
-        session.add(row)
-        detail = {"device": device_id, "why": row.reason}
-        record(session, ACTOR, "evaluation.failed", row.id, detail, at_ms=now_ms)
-        _refuse(session, build, row, row.reason, now_ms)
-        return row
-    if result.measured.answers != row.answers:
-        raise ResultError(
-            "the result names other answers than were uploaded",
-            "Upload the answers first, then the result.",
-        )
-    row.state, row.result = after(row.state, Event.ANSWER), envelope
-    session.add(row)
-    lane = catalog.get_version(session, build.version_id).model
-    wish = Wish(GRADE, row.id, lane, GradeOrder(row.id))
-    submit(session, wish, actor=f"device:{device_id}", at_ms=now_ms, again=True)
-    return row
-
-
 def fail_grading(session: Session, evaluation_id: str, error: AppError, at_ms: int) -> None:
     """Note that answers could not be graded; another device may be asked."""
-    row = _get(session, evaluation_id)
+    row = get_evaluation(session, evaluation_id)
     row.state = after(row.state, Event.FAIL)
     row.reason, row.finished_ms = error.what, at_ms
     session.add(row)
@@ -267,13 +206,20 @@ def fail_grading(session: Session, evaluation_id: str, error: AppError, at_ms: i
     record(session, ACTOR, "evaluation.failed", row.id, detail, at_ms=at_ms)
 
 
-def get_evaluation(session: Session, evaluation_id: str) -> Evaluation:
-    """Return an evaluation.
+def get_evaluation(
+    session: Session, evaluation_id: str, device_id: str | None = None
+) -> Evaluation:
+    """Return an evaluation, where `device_id` is given only one of that device.
 
     Raises:
-        EvaluationNotFoundError: There is none of this id.
+        EvaluationNotFoundError: There is no such evaluation.
     """
-    return _get(session, evaluation_id)
+    row = session.get(Evaluation, evaluation_id)
+    if row is None or device_id not in {None, row.device}:
+        raise EvaluationNotFoundError(
+            f"there is no evaluation {evaluation_id}", "Ask for the next one."
+        )
+    return row
 
 
 def list_evaluations(session: Session, build_id: str, candidate: str) -> list[Evaluation]:
@@ -292,19 +238,8 @@ def read_result(row: Evaluation) -> EvaluationResult | None:
     return read(peek(row.result, RESULT, cap=cap), EvaluationResult, RESULT, cap=cap)
 
 
-def _open(session: Session, row: Evaluation, envelope: bytes) -> EvaluationResult:
-    device = session.get_one(Device, row.device)
-    try:
-        result = open_result(envelope, device.id, [PublicKey(device.report_key)])
-    except ManifestError as error:
-        raise ResultError(f"the result is refused: {error}") from None
-    same = (result.job, result.candidate, result.enrolment)
-    if same != (row.id, row.candidate, device.enrolment):
-        raise ResultError("the result is about another evaluation or enrolment")
-    return result
-
-
-def _refuse(session: Session, build: Build, row: Evaluation, why: str, at_ms: int) -> None:
+def refuse(session: Session, build: Build, row: Evaluation, why: str, at_ms: int) -> None:
+    """Let what a device found out end the build, unless something else did."""
     if build.state is not BuildState.AWAITING:
         return
     error = ParityError(f"on the reference device {row.device}: {why}", HINT)
@@ -331,18 +266,3 @@ def _let_lapse(session: Session, now_ms: int) -> None:
         row.state = after(row.state, Event.LAPSE)
         session.add(row)
     session.flush()
-
-
-def _get(session: Session, evaluation_id: str, device_id: str | None = None) -> Evaluation:
-    row = session.get(Evaluation, evaluation_id)
-    if row is None or device_id not in {None, row.device}:
-        raise EvaluationNotFoundError(
-            f"there is no evaluation {evaluation_id}", "Ask for the next one."
-        )
-    return row
-
-
-def _not_awaited(row: Evaluation) -> EvaluationStateError:
-    return EvaluationStateError(
-        f"the evaluation {row.id} is {row.state}", "Ask for the next one.", state=row.state
-    )
