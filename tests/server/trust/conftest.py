@@ -6,14 +6,25 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from sqlmodel import Session
-from tests.support.fleet import FleetUnderTest, begin, make_signer
+from tests.support.fleet import (
+    ACTOR,
+    NOW,
+    FleetUnderTest,
+    begin,
+    fetcher,
+    make_release,
+    make_signer,
+)
+from tests.support.people import Office, TrustDevice
 from tests.support.waiting import eventually
 
 from modelfleet_server.kit.clock import now_ms
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.parts import Parts
 from modelfleet_server.kit.problems import register_problems
-from modelfleet_server.trust import served
+from modelfleet_server.trust import approving, proposing, served
+from modelfleet_server.trust.approving import InForce, ProposalCopy
+from modelfleet_server.trust.domain import State
 
 
 @pytest.fixture
@@ -50,3 +61,33 @@ def url(database: Database, tmp_path: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join(20)
+
+
+@pytest.fixture
+def office(database: Database, fleet: FleetUnderTest, tmp_path: Path) -> Office:
+    """A solo fleet with one release."""
+    office = Office(fleet, database, tmp_path / "keys" / "online.key")
+    assert office.release(make_release(), office.solo) is State.PUBLISHED
+    return office
+
+
+@pytest.fixture
+def device(url: str, office: Office, tmp_path: Path) -> TrustDevice:
+    """It saw the first release, and then goes on as a test wants."""
+    device = TrustDevice(url, office.fleet.fleet, tmp_path / "device")
+    assert device.refresh(make_release()).code == ""
+    return device
+
+
+@pytest.fixture
+def copy(session: Session, fleet: FleetUnderTest) -> ProposalCopy:
+    """The first release of a fleet, as an approver downloads it."""
+    proposal = proposing.propose_release(
+        session, make_release(), slots=["digits"], actor=ACTOR, now_ms=NOW
+    )
+    return fleet.copy_of(session, proposal)
+
+
+@pytest.fixture
+def held(session: Session, fleet: FleetUnderTest, copy: ProposalCopy) -> InForce:
+    return approving.fetch_in_force(fetcher(session), fleet.fleet, copy.roles)
