@@ -31,6 +31,7 @@ from modelfleet_manifests.errors import (
     SignatureError,
     SizeError,
 )
+from modelfleet_manifests.evaluation import Evaluation
 from modelfleet_manifests.header import Order, check_address, check_order
 from modelfleet_manifests.keys import PrivateKey, PublicKey
 from modelfleet_manifests.release import (
@@ -70,16 +71,18 @@ from tests.support.documents import (
     step_of,
 )
 
-BODIES: dict[str, type[Assignment] | type[Deployment]] = {
+Body = Assignment | Deployment | Evaluation
+BODIES: dict[str, type[Body]] = {
     "assignment": Assignment,
     "deployment": Deployment,
+    "evaluation": Evaluation,
 }
 KEYS = [PrivateKey(bytes([number]) * 32) for number in range(1, 6)]
 GOOD = sorted((make.HERE / "good").glob("*.json"))
 BAD = sorted((make.HERE / "bad").glob("*.json"))
 
 
-def receive(case: dict[str, Any]) -> tuple[Assignment | Deployment | NotUnderstood, str]:
+def receive(case: dict[str, Any]) -> tuple[Body | NotUnderstood, str]:
     """Verify, address and parse one message as a device does."""
     address = parse_topic(case["topic"])
     assert address is not None

@@ -14,6 +14,8 @@ from modelfleet_manifests.deployment import (
     Step,
     Tighten,
 )
+from modelfleet_manifests.digests import sha256
+from modelfleet_manifests.evaluation import Allowance, Evaluation
 from modelfleet_manifests.header import Header, Minimum
 from modelfleet_manifests.release import (
     Demands,
@@ -128,6 +130,22 @@ def assignment_of(
         incarnation=1,
         report_key=hex_of(7),
         nonce=hex_of(9, 32),
+    )
+
+
+def evaluation_of(**changes: Any) -> Evaluation:
+    """The evaluation of a model of two files on the device."""
+    files = [
+        File(name=name, digest=sha256(name.encode()), length=len(name))
+        for name in ("model.onnx", "weights.bin", "samples.npz")
+    ]
+    return Evaluation(
+        header=header_of("evaluation", device=DEVICE, **changes),
+        job=hex_of(5, 32),
+        model="demo/digits",
+        candidate=files[:2],
+        samples=files[2],
+        allowance=Allowance(memory_mb=512, wall_s=60, samples=100),
     )
 
 

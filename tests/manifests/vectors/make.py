@@ -20,6 +20,7 @@ from tests.support.documents import (
     GROUP,
     assignment_of,
     deployment_of,
+    evaluation_of,
     ref_of,
     release_of,
     step_of,
@@ -30,6 +31,7 @@ DIRECTOR = PrivateKey(b"\x01" * 32)
 OTHER = PrivateKey(b"\x02" * 32)
 A_TOPIC = device_topic(DEVICE, "assignment")
 G_TOPIC = deployment_topic(GROUP)
+E_TOPIC = device_topic(DEVICE, "evaluation")
 V1, V2 = release_of("1.0.0"), release_of("1.1.0", rollback_to=["1.0.0"])
 
 
@@ -57,6 +59,7 @@ def good() -> dict[str, dict[str, Any]]:
             deployment_of(step_of(V2, 2, begin=Paused()), step_of(V1, 1)),
         ),
         "deployment-empty": ("deployment", G_TOPIC, deployment_of()),
+        "evaluation": ("evaluation", E_TOPIC, evaluation_of()),
     }
     return {
         name: {
@@ -96,6 +99,14 @@ def bad() -> dict[str, dict[str, Any]]:
     }
     made["another-devices-assignment"] = {
         **_case("assignment", device_topic("cam-2", "assignment"), fine),
+        "error": "E_ADDRESS",
+    }
+    made["another-devices-evaluation"] = {
+        **_case(
+            "evaluation",
+            device_topic("cam-2", "evaluation"),
+            seal("evaluation", write(evaluation_of()), [DIRECTOR]),
+        ),
         "error": "E_ADDRESS",
     }
     made["assignment-on-a-group-topic"] = {
