@@ -134,7 +134,8 @@ def choose(
     if profile.objective.latency == "measured" and baseline is not None:
         chosen, why = _fastest(passing, candidates, profile)
     else:
-        chosen, why = passing[0], _preferred(passing[0], candidates, master_accuracy)
+        smaller = _smaller(passing, baseline)
+        chosen, why = smaller[0], _preferred(smaller[0], candidates, master_accuracy)
     for one in passing:
         one.verdict = one.verdict or f"{chosen.name} is preferred"
     chosen.chosen, chosen.verdict = True, why
@@ -174,6 +175,23 @@ def _fastest(
         if one is not chosen:
             one.verdict = f"{chosen.name} is {'smaller' if one in near else 'faster'}"
     return chosen, f"{chosen.name} is faster: {_times(chosen, baseline)}"
+
+
+def _smaller(passing: list[Candidate], baseline: Candidate | None) -> list[Candidate]:
+    """Return those that have fewer bytes than the baseline, and the baseline itself.
+
+    Where latency is assumed, fewer bytes are what is known to be gained: a network whose
+    branches each keep their own int8 weights beside the full ones has more.
+    """
+    if baseline is None:
+        return passing
+    kept = []
+    for one in passing:
+        if one is baseline or (one.size or 0) < (baseline.size or 0):
+            kept.append(one)
+        else:
+            one.verdict = f"{one.name} is not smaller: {one.size} bytes"
+    return kept or passing
 
 
 def _times(one: Candidate, other: Candidate) -> str:

@@ -91,7 +91,10 @@ def count_nodes(model: ModelProto) -> int:
                 f"the function {key[1]} of the model calls itself", "Export it again."
             )
         if len(path) > MAX_DEPTH:
-            raise ModelSizeError(f"functions call each other deeper than {MAX_DEPTH}")
+            raise ModelSizeError(
+                f"functions of the model call each other deeper than {MAX_DEPTH}",
+                "Export it with its functions expanded.",
+            )
         if key not in sizes:
             sizes[key] = total(function.node, (*path, key))
         return sizes[key]

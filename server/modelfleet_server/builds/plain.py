@@ -1,11 +1,12 @@
 """Loads a model and runs it on plain inputs, before anybody has an evaluation set.
 
-Ones, and numbers between 0 and 1: whoever answers these with infinity, never, or with all
-the memory there is, is not let in. Only in a limited child.
+Zeros, ones, and numbers between 0 and 1: whoever answers these with infinity, never, with
+all the memory there is, or each time with something else, is not let in. Only in a limited
+child.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +22,31 @@ RUN_S = 10.0
 """One run on one sample takes at most this long."""
 SIZES = (1, 16, 224)
 """What is tried for axes of a free size, one after the other; the first axis has 1."""
-_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate", "out of memory")
+Fill = Callable[[list[int]], NDArray[Any]]
+"""Makes an array of a shape."""
+_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate", "out of memory",
+           "would require more than")  # fmt: skip
 
 
 def try_out(path: Path, schema: Schema) -> None:
     """Return if the model at `path` answers plain inputs with numbers.
 
-    A model with axes of a free size besides the first may be picky about them: failing on
-    every size that is tried here is not held against it, only what it does when it runs.
+    A model may be picky about whole numbers, such as words that it does not know, and about
+    axes of a free size: failing on some of what is tried here is not held against it, only
+    what it does when it runs. One without free axes must run on something.
 
     Raises:
-        ModelRunError: It does not load or run, not end, or gives no finite numbers.
+        ModelRunError: It does not load or run, not end, gives no finite numbers, or not
+            the same ones twice.
     """
     session = _load(path)
     free = any(size == -1 for tensor in schema.inputs for size in tensor.shape[1:])
     trouble = ""
     for size in SIZES if free else SIZES[:1]:
-        trouble = ""
-        for inputs in _plain(schema, size):
-            trouble = trouble or _run(session, inputs, path.name)
-        if not trouble:
+        found = [_run(session, inputs, path.name) for inputs in _plain(schema, size)]
+        if "" in found:
             return
+        trouble = trouble or found[0]
     if not free:
         raise ModelRunError(
             f"{path.name} fails on plain inputs: {trouble}",
@@ -68,6 +73,28 @@ def _run(session: ort.InferenceSession, inputs: Arrays, name: str) -> str:
     Raises:
         ModelRunError: It can, and does what no model may.
     """
+    outputs, trouble = _answer(session, inputs, name)
+    if outputs is None:
+        return trouble
+    _check_finite(outputs, name)
+    again, _ = _answer(session, inputs, name)
+    if again is None or not all(map(_same, outputs, again)):
+        raise ModelRunError(
+            f"{name} answers the same input differently each time",
+            "Export it for inference, without dropout, sampling or random numbers: no "
+            "device could test that it runs right.",
+        )
+    return ""
+
+
+def _answer(
+    session: ort.InferenceSession, inputs: Arrays, name: str
+) -> tuple[list[Any] | None, str]:
+    """Return the outputs, or why there are none.
+
+    Raises:
+        ModelRunError: It takes too long, or too much memory.
+    """
     late = threading.Event()
     options = ort.RunOptions()
     options.log_severity_level = 4
@@ -80,7 +107,7 @@ def _run(session: ort.InferenceSession, inputs: Arrays, name: str) -> str:
     timer.daemon = True
     timer.start()
     try:
-        outputs = session.run(None, inputs, options)
+        return session.run(None, inputs, options), ""
     except Exception as error:
         if late.is_set():
             raise ModelRunError(
@@ -92,11 +119,13 @@ def _run(session: ort.InferenceSession, inputs: Arrays, name: str) -> str:
                 f"{name} needs more memory for a single plain input than a check allows",
                 "Look for tensors whose size is computed: Expand, Tile, ConstantOfShape.",
             ) from error
-        return _first(error)
+        return None, _first(error)
     finally:
         timer.cancel()
-    _check_finite(outputs, name)
-    return ""
+
+
+def _same(one: Any, other: Any) -> bool:  # noqa: ANN401 arrays, or lists of text
+    return bool(np.array_equal(np.asarray(one), np.asarray(other)))
 
 
 def _check_finite(outputs: list[Any], name: str) -> None:
@@ -112,22 +141,26 @@ def _check_finite(outputs: list[Any], name: str) -> None:
 
 
 def _plain(schema: Schema, size: int) -> Iterator[Arrays]:
+    """Yield inputs of zeros, ones and chance; whole numbers are 1 in all of them.
+
+    Zeros are a black picture or silence; but words and masks of zeros are no input at all.
+    """
     rng = np.random.default_rng(0)
-    for chance in (False, True):
-        yield {tensor.name: _array(tensor, size, rng if chance else None) for tensor in
-               schema.inputs}  # fmt: skip
+    floats = any(tensor.datatype.startswith("FP") for tensor in schema.inputs)
+    fills: list[Fill] = [np.zeros, np.ones, rng.random]
+    for fill in fills if floats else [np.ones]:
+        yield {tensor.name: _array(tensor, size, fill) for tensor in schema.inputs}
 
 
-def _array(tensor: Tensor, size: int, rng: np.random.Generator | None) -> NDArray[Any]:
+def _array(tensor: Tensor, size: int, fill: Fill) -> NDArray[Any]:
     sizes = [1, *(size for _ in tensor.shape[1:])]
     shape = [there if there >= 0 else free for there, free in
              zip(tensor.shape, sizes, strict=False)]  # fmt: skip
     if tensor.datatype == "BYTES":
         return np.full(shape, "a", object)
     kind = np.dtype(NUMPY[tensor.datatype])
-    if rng is None or kind.kind != "f":
-        return np.ones(shape, kind)
-    return rng.random(shape).astype(kind)
+    made = fill(shape) if kind.kind == "f" else np.ones(shape)
+    return np.asarray(made, kind)
 
 
 def _first(error: Exception) -> str:

@@ -75,10 +75,17 @@ def test_what_is_clearly_faster_counts_more_than_bytes() -> None:
 
 
 def test_where_latency_is_assumed_the_order_of_the_profile_counts() -> None:
-    them = [candidate("int8", ms=5.0), candidate("fp32")]
+    them = [candidate("int8", ms=5.0, size=300), candidate("fp32")]
     found, why = choose(profile("int8", "fp32", latency="assumed"), them, MASTER)
     assert found.name == "int8"
     assert "right for the profile" in why
+
+
+def test_where_latency_is_assumed_what_is_not_smaller_gains_nothing() -> None:
+    them = [candidate("int8", ms=0.5, size=1001), candidate("fp32")]
+    found, why = choose(profile("int8", "fp32", latency="assumed"), them, MASTER)
+    assert found.name == "fp32"
+    assert "int8 is not smaller: 1001 bytes" in why
 
 
 @pytest.mark.parametrize(

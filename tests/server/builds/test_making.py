@@ -16,6 +16,7 @@ from tests.server.builds.models import (
     dense,
     digits,
     save,
+    wide,
     write_set,
 )
 
@@ -155,7 +156,7 @@ def test_the_int8_variant_is_a_third_and_has_whole_number_weights(
 def test_an_old_opset_is_raised_first(make: Make, tmp_path: Path) -> None:
     """Per-channel QDQ of an opset below 13 builds without an error and never loads."""
     master = save(
-        dense(opset=11, weights=np.eye(4, 3, dtype=np.float32) * 5), tmp_path / "old.onnx"
+        wide(opset=11, weights=np.eye(4, 3, dtype=np.float32) * 5), tmp_path / "old.onnx"
     )
     samples = write_set(tmp_path / "set.npz")
     built = make("arm64", master=master, evaluation=samples, calibration=samples)
@@ -330,7 +331,7 @@ def spoilt(folder: Path) -> tuple[Path, Path]:
     """A calibration set in which one huge input takes the whole range of int8."""
     calibration = folder / "calibration.npz"
     np.savez(calibration, x=np.full((32, 4), 1000, np.float32))
-    return save(dense(), folder / "master.onnx"), calibration
+    return save(wide(), folder / "master.onnx"), calibration
 
 
 def test_an_approver_can_let_a_variant_pass_the_gate(make: Make, tmp_path: Path) -> None:
@@ -351,7 +352,7 @@ def test_an_override_cannot_make_what_cannot_be_built(make: Make) -> None:
 def test_transformers_get_weights_in_whole_numbers(make: Make, tmp_path: Path) -> None:
     """Without convolutions and without a calibration set: the dynamic recipe."""
     rng = np.random.default_rng(1)
-    master = save(dense(weights=rng.random((4, 3), np.float32)), tmp_path / "master.onnx")
+    master = save(wide(weights=rng.random((4, 3), np.float32)), tmp_path / "master.onnx")
     samples = write_set(tmp_path / "set.npz")
     built = make("arm64", master=master, evaluation=samples, calibration=None)
     assert (built.recipe_name, built.precision) == ("int8-dynamic", "int8")
