@@ -4,7 +4,8 @@
 
 The last line is one JSON object:
 
-`director_signs_s`   assignments composed, checked and signed per second, one core
+`director_signs_s`   assignments composed, and checked and signed by the signer's process,
+                     per second
 `metadata_bytes`     what a cold client loads at 500 models of 20 versions, 3 variants,
                      packed as the server sends it (`metadata_raw_bytes`: unpacked)
 `metadata_cpu_ms`    its CPU for that: HTTP, signatures, strict parsing, what it stores
@@ -22,15 +23,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.fleet import begin
+from tests.support.server import make_database
+
 from bench._fanout import measure_recall
 from bench._repository import ColdClient, build_repository
 from modelfleet_manifests.assignment import Assignment, ByGroup, Since
 from modelfleet_manifests.deployment import ALL, Admit, Deployment, SlotSteps, Step, Tighten
-from modelfleet_manifests.document import cap_of, read, read_directed, write
-from modelfleet_manifests.envelope import seal, unseal
-from modelfleet_manifests.header import Header, Minimum
+from modelfleet_manifests.document import cap_of, read_directed, write
+from modelfleet_manifests.envelope import seal, unseal, wrap
+from modelfleet_manifests.header import Header, Minimum, Order
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.release import ReleaseRef
+from modelfleet_manifests.topics import device_topic
+from modelfleet_server.kit.clock import now_ms
+from modelfleet_server.trust.director import BATCH
+from modelfleet_server.trust.drafting import Basis, Draft, compose
+from modelfleet_server.trust.lessons import lessons
+from modelfleet_server.trust.signer.child import SignerChild
+from modelfleet_server.trust.signer.remote import RemoteSigner
 
 NOW = 1_790_000_000_000
 DAY = 86_400_000
@@ -51,24 +62,51 @@ def header(kind: str, counter: int, **address: str) -> Header:
     )
 
 
-def measure_signing(key: PrivateKey, count: int = 3000) -> float:
-    """Return assignments per second: composed, written, read back as devices do, signed."""
-    begin = time.perf_counter()
-    for number in range(count):
-        document = Assignment(
-            header=header(
-                "assignment", number, device=f"cam-{number}", enrolment=f"{number:032x}"
-            ),
+def measure_signing(folder: Path, count: int = 4096) -> float:
+    """Return assignments per second: composed here, signed by the signer's own process.
+
+    As the server does it for a group: `BATCH` at once, each checked against the signer's
+    rules, and its order noted before the signature leaves the process.
+    """
+    database = make_database(folder / "db")
+    begun = begin(database, folder, now_ms=now_ms()).fleet
+    child = SignerChild(folder / "keys" / "online.key", folder / "signer.sock")
+    child.start()
+    child.wait_ready()
+    signer = RemoteSigner(folder / "signer.sock")
+    with database.read() as session:
+        signer.learn(list(lessons(session)))
+    database.close()
+    start = time.perf_counter()
+    for first in range(0, count, BATCH):
+        payloads = [
+            compose(_draft(number), Basis(begun, Minimum(), now_ms()), Order(1, 1)).payload
+            for number in range(first, first + BATCH)
+        ]
+        for payload, one in zip(
+            payloads, signer.sign_documents("assignment", payloads, []), strict=True
+        ):
+            wrap("assignment", payload, [(one.key_id, one.value)])
+    took = time.perf_counter() - start
+    signer.close()
+    child.stop()
+    return count / took
+
+
+def _draft(number: int) -> Draft:
+    def build(header: Header) -> Assignment:
+        return Assignment(
+            header=header,
             slots={"main": ByGroup(group="a" * 32, since=Since(epoch=1, counter=1))},
             labels={"site": "oslo", "line": "a"},
             incarnation=1,
             report_key="5" * 64,
             nonce=f"{number:032x}",
         )
-        payload = write(document)
-        read(payload, Assignment, "assignment", cap=cap_of("assignment"))
-        seal("assignment", payload, [key])
-    return count / (time.perf_counter() - begin)
+
+    device = f"cam-{number}"
+    topic = device_topic(device, "assignment")
+    return Draft(topic, build, device=device, enrolment=f"{number:032x}")
 
 
 def make_deployment(key: PrivateKey) -> bytes:
@@ -106,7 +144,8 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=10_000)
     wish = parser.parse_args()
     key = PrivateKey.generate()
-    signs = measure_signing(key)
+    with tempfile.TemporaryDirectory() as folder:
+        signs = measure_signing(Path(folder))
     print(f"assignments signed: {signs:,.0f}/s", flush=True)
     envelope = make_deployment(key)
 
@@ -119,8 +158,8 @@ def main() -> int:
         f"a deployment of {len(envelope):,} bytes verified: {verify_us:.0f} us", flush=True
     )
     with tempfile.TemporaryDirectory() as folder:
-        files = build_repository(models=500, versions=20, now=NOW)
-        cold = ColdClient(files, Path(folder), NOW).run()
+        made = build_repository(models=500, versions=20, now=NOW)
+        cold = ColdClient(made, Path(folder)).run()
     print(f"cold client: {cold.bytes:,} bytes in {cold.requests} requests", flush=True)
     for name, length in sorted(cold.by_file.items(), key=lambda one: -one[1]):
         print(f"  {length:>8,}  {name}")
