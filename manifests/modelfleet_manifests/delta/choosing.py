@@ -11,7 +11,7 @@ from .recipes import (
     Data,
     Recipe,
     Trial,
-    fit,
+    fit_all,
     list_trials,
     measure,
     open_tensor,
@@ -70,7 +70,7 @@ def choose(new: memoryview, old: memoryview | None, tensor: Tensor) -> Choice:
 
 def _settle(winner: Trial, data: Data, cost: float) -> Choice:
     """Fit the whole tensor in the way that won on the sample."""
-    whole = fit(winner.recipe, data, winner.axis)
+    whole = fit_all(winner, data)
     params = pack_groups(whole.groups)
     op = Op(whole.method, data.new.itemsize, 0, data.new.nbytes, 0, params)
     return Choice(op, whole.side, cost)

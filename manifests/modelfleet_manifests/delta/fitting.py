@@ -19,7 +19,11 @@ from .words import Words
 Array = NDArray[Any]
 
 CODE_ROOM: Final = 2
+_EXACT: Final = 1
+"""The code of the smallest residuals: no raw bits, whatever the exponent."""
 _MAX_FACTOR: Final = 1 << 27
+_QUIET: Final = 0.8
+"""Share of the groups that may be coarser than what the precision of factors is for."""
 _TINY: Final = np.float32(1e-37)
 
 
@@ -70,8 +74,12 @@ def fit_scaled(old: Words, new: Words, kind: int, shape: Shape, *, scaled: bool)
             slopes = factors.astype(np.float32) * np.float32(2.0**-precision)
             step -= before * slopes[:, None]
         sizes = np.abs(step).mean((0, 2), dtype=np.float32)
+        changed = np.count_nonzero(step, (0, 2)) / (step.shape[0] * step.shape[2])
+        power = np.abs(before).mean((0, 2), dtype=np.float32)
     layout = FORMATS[kind]
     codes = _codes_of(sizes, 2 * (layout.bias + layout.mantissa))
+    noise = np.log2(np.maximum(sizes / np.maximum(power, _TINY), _TINY)) + layout.mantissa
+    codes[_is_sparse(changed, noise, old.itemsize * 8)] = _EXACT
     same = _list_same(old, new, shape)
     codes[same], factors[same] = SILENT, 0
     groups = Groups(kind, precision, shape.inner, shape.groups)
@@ -83,6 +91,9 @@ def fit_whole(old: Words, new: Words, shape: Shape) -> Fit:
     left = (shape.some(new) - shape.some(old)).view(f"<i{old.itemsize}")
     sizes = np.abs(left.astype(np.float32)).mean((0, 2))
     codes = _codes_of(sizes, 0)
+    changed = np.count_nonzero(left, (0, 2)) / (left.shape[0] * left.shape[2])
+    noise = np.log2(np.maximum(sizes, 1))
+    codes[_is_sparse(changed, noise, old.itemsize * 8)] = _EXACT
     codes[_list_same(old, new, shape)] = SILENT
     side = Side(codes, np.zeros(shape.groups, np.int32))
     return Fit(Method.SCALED, Groups(0, 0, shape.inner, shape.groups), side, sizes)
@@ -159,12 +170,27 @@ def _fit_factors(before: Array, step: Array) -> tuple[int, Array]:
     power = np.einsum("oci,oci->c", before, before)
     slopes = np.einsum("oci,oci->c", before, step) / np.maximum(power, _TINY)
     slopes[~np.isfinite(slopes)] = 0
-    size = float(np.abs(before[:, : 1 + 4096 // before.shape[2]]).mean())
-    rest = float(np.abs(step - before * slopes[:, None])[:, :256].mean())
-    ratio = size / rest if rest > 0 and np.isfinite(size / rest) else 1e6
-    precision = min(max(round(log2(max(ratio, 1.0))) + 3, 4), MAX_PRECISION)
+    # as fine as the quieter groups need: an embedding has rows that only decayed
+    size = np.abs(before).mean((0, 2), dtype=np.float32)
+    rest = np.abs(step - before * slopes[:, None]).mean((0, 2), dtype=np.float32)
+    ratio = np.where(rest > 0, size / np.maximum(rest, _TINY), 2.0**MAX_PRECISION)
+    ratio = np.nan_to_num(ratio[size > 0], nan=1.0, posinf=1.0)
+    quiet = float(np.quantile(ratio, _QUIET)) if ratio.size else 1.0
+    precision = min(max(round(log2(max(quiet, 1.0))) + 3, 4), MAX_PRECISION)
     limit = min(_MAX_FACTOR, 1 << 23)
     return precision, np.rint(slopes * 2.0**precision).clip(-limit, limit).astype(np.int32)
+
+
+def _is_sparse(changed: Array, noise: Array, bits: int) -> Array:
+    """Return the groups of which so little changed that what changed may go as ESCAPE.
+
+    Args:
+        changed: Share of the elements that did.
+        noise: log2 of the mean residual: about what each element would pay in raw bits.
+        bits: Of an element.
+    """
+    sparse: Array = changed * bits < noise - 2
+    return sparse
 
 
 def _codes_of(sizes: Array, offset: int) -> Array:

@@ -10,7 +10,7 @@ from .varints import fold_sign, read_varint, unfold_sign, write_varint
 
 Array = NDArray[Any]
 
-MAX_PRECISION: Final = 23
+MAX_PRECISION: Final = 24
 MAX_ZERO: Final = 1 << 9
 
 
