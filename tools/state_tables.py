@@ -7,6 +7,8 @@ from typing import Any
 from modelfleet_agent.update import phases
 from modelfleet_server.builds import domain as builds
 from modelfleet_server.catalog import domain as catalog
+from modelfleet_server.deltas import domain as deltas
+from modelfleet_server.jobs import domain as jobs
 from modelfleet_server.rollouts import domain as rollouts
 from modelfleet_server.trust import domain as trust
 
@@ -23,6 +25,8 @@ SERVER: dict[str, tuple[str, Mapping[Any, Any]]] = {
     "A rollout": ("rollouts/domain.py", rollouts.MOVES),
     "A version of a model": ("catalog/domain.py", catalog.MOVES),
     "A build": ("builds/domain.py", builds.MOVES),
+    "A delta": ("deltas/domain.py", deltas.MOVES),
+    "A job": ("jobs/domain.py", jobs.MOVES),
     "A proposal": ("trust/domain.py", trust.MOVES),
 }
 

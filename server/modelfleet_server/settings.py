@@ -38,6 +38,11 @@ class Settings:
         public_url: How devices reach this server, if not by `http://host:port`.
         workers: How many jobs a worker process runs at once; the same in all of them.
         keep_jobs_days: How long jobs that ended are kept.
+        delta_count: How many deltas one plan makes at most; 0 makes none.
+        delta_mb: MiB of deltas that one plan makes at most.
+        delta_cpu_s: Seconds of CPU that one plan takes at most.
+        delta_wait_s: How long a rollout waits for its deltas.
+        delta_keep_hours: How long deltas are kept that no device could use.
     """
 
     home: Path
@@ -50,6 +55,11 @@ class Settings:
     public_url: str = ""
     workers: int = 1
     keep_jobs_days: int = 30
+    delta_count: int = 64
+    delta_mb: int = 2048
+    delta_cpu_s: int = 900
+    delta_wait_s: int = 300
+    delta_keep_hours: int = 72
 
     def __post_init__(self) -> None:
         """Check the values together.
@@ -63,6 +73,9 @@ class Settings:
         for name in ("workers", "keep_jobs_days"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is less than 1", setting=name)
+        for name in (field.name for field in fields(self)):
+            if name.startswith("delta_") and getattr(self, name) < 0:
+                raise SettingsError(f"{name} is less than 0", setting=name)
 
     @property
     def database_url(self) -> str:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from fastapi import APIRouter
+from sqlmodel import Session
 from starlette.types import ASGIApp
 
 import modelfleet_server.audit.api
@@ -22,6 +23,7 @@ import modelfleet_server.catalog.api
 import modelfleet_server.compliance.api
 import modelfleet_server.console.api
 import modelfleet_server.console.login
+import modelfleet_server.deltas.api
 import modelfleet_server.devices.api
 import modelfleet_server.devices.group_api
 import modelfleet_server.evidence.api
@@ -44,6 +46,9 @@ from modelfleet_server.builds.workshop import make_workshop
 from modelfleet_server.catalog import service as catalog
 from modelfleet_server.console.pages import static
 from modelfleet_server.console.streams import Shots
+from modelfleet_server.deltas import service as deltas
+from modelfleet_server.deltas.domain import Budget
+from modelfleet_server.deltas.planner import Planner
 from modelfleet_server.devices.access import recognise_device
 from modelfleet_server.devices.twins import TwinKeeper
 from modelfleet_server.identity.domain import Throttle
@@ -61,6 +66,8 @@ from modelfleet_server.telemetry.service import TelemetryTaker
 from modelfleet_server.trust.director import Director
 from modelfleet_server.trust.proposals import Publisher
 from modelfleet_server.trust.signer.remote import RemoteSigner
+
+HOUR_MS = 3_600_000
 
 
 class Service(Protocol):
@@ -103,6 +110,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     modelfleet_server.catalog.api.router,
     modelfleet_server.jobs.api.router,
     modelfleet_server.builds.api.router,
+    modelfleet_server.deltas.api.router,
     modelfleet_server.reference.api.router,
     modelfleet_server.devices.api.router,
     modelfleet_server.devices.group_api.router,
@@ -138,15 +146,28 @@ def _make_kinds(parts: Parts, settings: Settings) -> Kinds:
     stores = Stores(parts.get(Database), parts.get(BlobStore), settings.scratch / "builds")
     kinds = Kinds()
     kinds.register(Builder(stores, profiles=load_profiles(settings.home / "profiles")).kind)
+    budget = Budget(
+        settings.delta_count, settings.delta_mb << 20, settings.delta_cpu_s * 1000
+    )
+    folder = settings.scratch / "deltas"
+    planner = Planner(parts.get(Database), parts.get(BlobStore), folder, budget)
+    kinds.register(planner.kind)
     return kinds
 
 
 def _make_engine(parts: Parts) -> RolloutEngine:
-    return RolloutEngine(parts.get(Database), parts.get(Director))
+    wait_ms = parts.get(Settings).delta_wait_s * 1000
+    return RolloutEngine(parts.get(Database), parts.get(Director), wait_ms=wait_ms)
 
 
 def _make_housekeeping(parts: Parts) -> Housekeeping:
-    return Housekeeping(parts.get(Database), parts.get(Director))
+    keep_ms = parts.get(Settings).delta_keep_hours * HOUR_MS
+    blobs = parts.get(BlobStore)
+
+    def sweep(session: Session, now: int) -> None:
+        deltas.sweep(session, blobs, now_ms=now, keep_ms=keep_ms)
+
+    return Housekeeping(parts.get(Database), parts.get(Director), [sweep])
 
 
 SERVICES: tuple[Job, ...] = (
@@ -173,11 +194,9 @@ def make_parts(settings: Settings) -> Parts:
     signer = RemoteSigner(settings.signer_socket)
     parts.put(signer)
     parts.put(Director(signer))
-    parts.put(TwinKeeper(parts.get(Director)))
-    referee = Referee(
-        parts.get(Director), blobs, load_profiles(settings.home / "profiles")
-    )
+    referee = Referee(parts.get(Director), blobs, load_profiles(settings.home / "profiles"))
     parts.put(referee)
     parts.get(Kinds).register(Grader(parts.get(Database), blobs, referee).kind)
-    parts.put(Publisher(signer, [catalog.on_closed]))
+    parts.put(TwinKeeper(parts.get(Director)))
+    parts.put(Publisher(signer, [catalog.on_closed, deltas.on_closed]))
     return parts

@@ -8,7 +8,7 @@ row are litter, a row without bytes would be a lie.
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -18,6 +18,7 @@ from sqlmodel import Session
 
 from modelfleet_manifests.digests import is_digest
 from modelfleet_server.blobs.tables import StoredBlob
+from modelfleet_server.kit.db import after_commit
 from modelfleet_server.kit.errors import InvalidError, NotFoundError
 from modelfleet_server.kit.ids import new_id
 
@@ -145,6 +146,12 @@ class BlobStore:
                 return blob  # somebody else put the same bytes first
         return blob
 
+    def remove(self, digest: str) -> None:
+        """Remove bytes that no row wants any more; whoever reads them may read on."""
+        with suppress(FileNotFoundError):
+            self._store.delete(_key(digest))
+        (self._scratch / "copies" / digest).unlink(missing_ok=True)
+
     def find(self, digest: str) -> Blob | None:
         """Return the blob if its bytes are here."""
         if not is_digest(digest):
@@ -221,6 +228,18 @@ def keep(session: Session, blob: Blob, *, at_ms: int) -> StoredBlob:
         session.add(row)
         session.flush()
     return row
+
+
+def forget(session: Session, digest: str, store: BlobStore) -> None:
+    """Want a blob no more; its bytes go once the transaction is durable.
+
+    The caller knows that nothing else names it.
+    """
+    row = session.get(StoredBlob, digest)
+    if row is not None:
+        session.delete(row)
+        session.flush()
+    after_commit(session, lambda: store.remove(digest))
 
 
 def _key(digest: str) -> str:

@@ -3,9 +3,10 @@
 from sqlmodel import Session, col, select
 
 from modelfleet_manifests.names import check_name
+from modelfleet_manifests.semver import Version
 from modelfleet_server.audit import service as audit
 from modelfleet_server.catalog.domain import State
-from modelfleet_server.catalog.tables import Channel, ChannelMove
+from modelfleet_server.catalog.tables import Channel, ChannelMove, ModelVersion
 from modelfleet_server.catalog.versions import require_version
 from modelfleet_server.kit.errors import ConflictError
 
@@ -63,6 +64,26 @@ def channels_of(session: Session, model: str) -> list[Channel]:
     """Return the channels of a model, by name."""
     statement = select(Channel).where(Channel.model == model)
     return list(session.exec(statement.order_by(col(Channel.name))))
+
+
+def prominent_releases(session: Session) -> set[str]:
+    """Return the ids of releases that a channel names, or that are a model's highest."""
+    named = {(one.model, one.version) for one in session.exec(select(Channel))}
+    released: dict[str, list[ModelVersion]] = {}
+    for row in session.exec(
+        select(ModelVersion).where(ModelVersion.state == State.RELEASED)
+    ):
+        released.setdefault(row.model, []).append(row)
+    highest = {
+        max(rows, key=lambda row: Version(row.version)).release
+        for rows in released.values()
+    }
+    return highest | {
+        row.release
+        for rows in released.values()
+        for row in rows
+        if (row.model, row.version) in named
+    }
 
 
 def history_of(session: Session, model: str, name: str) -> list[ChannelMove]:

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-from sqlmodel import Session
+from sqlalchemy import or_
+from sqlmodel import Session, col, select
 
 from modelfleet_manifests.digests import is_digest
 from modelfleet_server.blobs.service import Blob, keep
-from modelfleet_server.catalog.tables import DeltaOffer
+from modelfleet_server.catalog.tables import DeltaOffer, ModelVersion, VersionVariant
 from modelfleet_server.kit.errors import InvalidError
 
 
@@ -48,6 +49,35 @@ def offer_delta(
     session.add(offer)
     session.flush()
     return offer
+
+
+def withdraw_delta(session: Session, new: str, old: str) -> str | None:
+    """Offer this patch no more; return its blob where nothing else here needs it."""
+    offer = find_delta(session, new, old)
+    if offer is None:
+        return None
+    blob = offer.blob
+    session.delete(offer)
+    session.flush()
+    return None if _is_needed(session, blob) else blob
+
+
+def _is_needed(session: Session, blob: str) -> bool:
+    """Say whether an offer, a version or a variant names a blob."""
+    named = (
+        select(DeltaOffer.blob).where(DeltaOffer.blob == blob),
+        select(ModelVersion.id).where(
+            or_(
+                col(ModelVersion.master) == blob,
+                col(ModelVersion.evaluation) == blob,
+                col(ModelVersion.calibration) == blob,
+            )
+        ),
+        select(VersionVariant.profile).where(
+            col(VersionVariant.variant_json).contains(blob)
+        ),
+    )
+    return any(session.exec(one.limit(1)).first() is not None for one in named)
 
 
 def find_delta(session: Session, new: str, old: str) -> DeltaOffer | None:

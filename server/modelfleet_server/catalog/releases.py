@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable
 
+import msgspec
 from sqlmodel import Session, col, select
 
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.names import release_path, split_model
 from modelfleet_manifests.recalls import Subject, subject_of
-from modelfleet_manifests.release import Release, ReleaseRef, read_release
+from modelfleet_manifests.release import Release, ReleaseRef, Variant, read_release
 from modelfleet_manifests.semver import Version
-from modelfleet_server.catalog.tables import ModelVersion
+from modelfleet_server.catalog.tables import ModelVersion, VersionVariant
 from modelfleet_server.catalog.versions import find_version
 from modelfleet_server.kit.errors import ConflictError, NotFoundError
 from modelfleet_server.trust.tables import TrustTarget
@@ -61,6 +62,21 @@ def releases_by_id(session: Session, ids: Iterable[str]) -> dict[str, Release]:
             )
         )
         found |= {row.digest: read_release(row.data) for row in rows}
+    return found
+
+
+def variants_by_digest(session: Session, digests: Iterable[str]) -> dict[str, Variant]:
+    """Return the variants that devices know by these digests; others are left out."""
+    wanted = sorted(set(digests))
+    found: dict[str, Variant] = {}
+    for start in range(0, len(wanted), BATCH):
+        rows = session.exec(
+            select(VersionVariant).where(
+                col(VersionVariant.digest).in_(wanted[start : start + BATCH])
+            )
+        )
+        for row in rows:
+            found[row.digest] = msgspec.json.decode(row.variant_json, type=Variant)
     return found
 
 

@@ -1,7 +1,17 @@
 """All that other slices use of the catalog, in one place."""
 
-from modelfleet_server.catalog.channels import channels_of, history_of, move_channel
-from modelfleet_server.catalog.deltas import Patch, find_delta, offer_delta
+from modelfleet_server.catalog.channels import (
+    channels_of,
+    history_of,
+    move_channel,
+    prominent_releases,
+)
+from modelfleet_server.catalog.deltas import (
+    Patch,
+    find_delta,
+    offer_delta,
+    withdraw_delta,
+)
 from modelfleet_server.catalog.lifecycle import (
     assemble_release,
     fail_building,
@@ -14,6 +24,7 @@ from modelfleet_server.catalog.releases import (
     find_release,
     released_versions,
     releases_by_id,
+    variants_by_digest,
 )
 from modelfleet_server.catalog.versions import (
     Material,
@@ -25,6 +36,7 @@ from modelfleet_server.catalog.versions import (
     get_material,
     get_version,
     require_version,
+    slots_of,
     variants_of,
 )
 
@@ -48,10 +60,14 @@ __all__ = [
     "move_channel",
     "offer_delta",
     "on_closed",
+    "prominent_releases",
     "propose",
     "released_versions",
     "releases_by_id",
     "require_version",
     "retry_building",
+    "slots_of",
+    "variants_by_digest",
     "variants_of",
+    "withdraw_delta",
 ]

@@ -17,7 +17,7 @@ from modelfleet_server.cli.screen import Screen
 DEFAULT_LIMIT = 100
 POLL_S = 0.3
 WAVES = ("canary", "50%", "all")
-GOING_ON = {"draft", "running"}
+GOING_ON = {"draft", "preparing", "running"}
 PLAN = "rollout plan demo/digits@1.1.0 --group plant-b"
 START = (
     "rollout start demo/digits@1.1.0 --group plant-b --wave canary --wave 50% --wave all\n"
@@ -151,7 +151,8 @@ def start(
 def list_rollouts(
     run: Run,
     state: Annotated[
-        str | None, typer.Option(help="draft, running, paused, halted, done or undone.")
+        str | None,
+        typer.Option(help="draft, preparing, running, paused, halted, done or undone."),
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
 ) -> None:
@@ -334,3 +335,5 @@ def _tell_plan(screen: Screen, found: Json, waves: Sequence[str], limit: int) ->
         for wave, count in zip(waves, found["waves"], strict=True)
     )
     screen.say(f"waves: {steps}", f"in all {words.size(found['length'])} to download")
+    if found["preparing"]:
+        screen.say("Deltas are being made; see it again for fewer bytes. A start waits.")

@@ -20,6 +20,7 @@ from modelfleet_server.cli import (
     ceremonies,
     compliance,
     delta,
+    deltas,
     demo,
     devices,
     groups,
@@ -51,6 +52,7 @@ Exit codes, the same for every command:
 INTERRUPTED = 130
 
 app = subject(HELP, completion=True)
+deltas.add_to(delta.app)
 app.add_typer(delta.app, name="delta")
 for part in (
     home,

@@ -39,6 +39,7 @@ COMPLIANCE = {
 
 ROLLOUT = {
     State.DRAFT: Look("draft", "pen", "plain"),
+    State.PREPARING: Look("preparing", "clock", "plain"),
     State.RUNNING: Look("running", "turn", "plain"),
     State.PAUSED: Look("paused", "pause", "warn"),
     State.HALTED: Look("halted", "cross", "bad"),

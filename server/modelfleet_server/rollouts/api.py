@@ -7,8 +7,15 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 from sqlmodel import Session, col, select
 
+from modelfleet_server.deltas import service as deltas
 from modelfleet_server.kit.access import Actor, OperatorDep, ViewerDep
-from modelfleet_server.kit.api import NowDep, ReadDep, WriteDep, given
+from modelfleet_server.kit.api import (
+    NowDep,
+    ReadDep,
+    WriteDep,
+    WriterDatabaseDep,
+    given,
+)
 from modelfleet_server.kit.errors import InvalidError
 from modelfleet_server.kit.paging import Page, PageDep, fetch_page
 from modelfleet_server.rollouts import service
@@ -113,12 +120,16 @@ class LeftOutOut(BaseModel):
 
 
 class PlanOut(BaseModel):
-    """What a rollout would do; `waves` counts devices after each wave."""
+    """What a rollout would do; `waves` counts devices after each wave.
+
+    `preparing`: deltas are being made, so `length` may get less.
+    """
 
     devices: list[ShareOut]
     left_out: list[LeftOutOut]
     waves: list[int]
     length: int
+    preparing: bool
 
 
 class ReturnOut(BaseModel):
@@ -130,9 +141,18 @@ class ReturnOut(BaseModel):
 
 
 @router.post("/rollouts/plan")
-def post_plan(wish: RolloutIn, session: ReadDep, _actor: ViewerDep) -> PlanOut:
-    """Show what a rollout would do; changes nothing."""
-    made = service.preview(session, _wish(wish))
+def post_plan(
+    wish: RolloutIn, database: WriterDatabaseDep, actor: ViewerDep, now: NowDep
+) -> PlanOut:
+    """Show what a rollout would do; deltas that it could use are asked for."""
+    with database.read() as session:
+        made = service.preview(session, _wish(wish))
+        ref, lacks = service.find_lacking(session, _wish(wish), made)
+    if lacks:
+        with database.write() as session:
+            deltas.request(session, ref, actor=str(actor), at_ms=now)
+    with database.read() as session:
+        preparing = deltas.is_pending(session, ref.id)
     return PlanOut(
         devices=[ShareOut.model_validate(one, from_attributes=True) for one in made.shares],
         left_out=[
@@ -140,6 +160,7 @@ def post_plan(wish: RolloutIn, session: ReadDep, _actor: ViewerDep) -> PlanOut:
         ],
         waves=list(made.waves),
         length=made.length,
+        preparing=preparing,
     )
 
 

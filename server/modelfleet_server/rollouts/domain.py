@@ -13,6 +13,7 @@ class State(StrEnum):
     """Where a rollout is; stored, so never rename a value."""
 
     DRAFT = "draft"
+    PREPARING = "preparing"
     RUNNING = "running"
     PAUSED = "paused"
     HALTED = "halted"
@@ -23,6 +24,7 @@ class State(StrEnum):
 class Event(StrEnum):
     """What moves it: an operator, or the gate between two waves."""
 
+    PREPARE = "prepare"
     START = "start"
     PAUSE = "pause"
     RESUME = "resume"
@@ -34,7 +36,11 @@ class Event(StrEnum):
 
 
 MOVES: dict[tuple[State, Event], State] = {
+    # Its deltas are being made: started before, all devices would fetch whole files.
+    (State.DRAFT, Event.PREPARE): State.PREPARING,
     (State.DRAFT, Event.START): State.RUNNING,
+    (State.PREPARING, Event.START): State.RUNNING,
+    (State.PREPARING, Event.UNDO): State.UNDONE,
     (State.RUNNING, Event.PAUSE): State.PAUSED,
     (State.RUNNING, Event.BREACH): State.HALTED,
     # A gate whose deadline passed without enough evidence: a person decides.
@@ -46,12 +52,13 @@ MOVES: dict[tuple[State, Event], State] = {
     (State.HALTED, Event.UNDO): State.UNDONE,
     (State.DONE, Event.UNDO): State.UNDONE,
     # A rollback to another release takes away every step, so it ends what goes on.
+    (State.PREPARING, Event.REPLACE): State.UNDONE,
     (State.RUNNING, Event.REPLACE): State.UNDONE,
     (State.PAUSED, Event.REPLACE): State.UNDONE,
     (State.HALTED, Event.REPLACE): State.UNDONE,
 }
 
-ACTIVE = (State.RUNNING, State.PAUSED, State.HALTED)
+ACTIVE = (State.PREPARING, State.RUNNING, State.PAUSED, State.HALTED)
 """States that hold the slot of the group: no second rollout may start."""
 
 

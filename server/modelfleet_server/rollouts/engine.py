@@ -40,12 +40,16 @@ log = logging.getLogger(__name__)
 
 ACTOR = system("rollouts")
 LEASE_MS = 30_000
+WAIT_MS = 300_000
+"""How long a rollout waits for its deltas; then those that are not made yet come whole."""
+
 HEARD_MS = 180_000
 """A device that was not heard of for this long does not hold a wave up."""
 
 LOOK_BACK_MS = 15 * 60_000
 """How far back answers of the release before count for the comparison."""
 
+TICKED = (State.PREPARING, State.RUNNING)
 NO_GATE = Gate(min_labelled=0)
 
 
@@ -56,6 +60,7 @@ class RolloutEngine:
         database: The server's.
         director: Signs what widens or undoes.
         tick_s: Seconds between two ticks.
+        wait_ms: How long a rollout waits for its deltas.
         clock: Returns Unix milliseconds.
     """
 
@@ -65,10 +70,11 @@ class RolloutEngine:
         director: Director,
         *,
         tick_s: float = 1.0,
+        wait_ms: int = WAIT_MS,
         clock: Callable[[], int] = read_clock,
     ) -> None:
         self._database, self._director, self._clock = database, director, clock
-        self._tick_s = tick_s
+        self._tick_s, self._wait_ms = tick_s, wait_ms
         self._owner = new_id()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -95,7 +101,7 @@ class RolloutEngine:
         """Look once at every running rollout that nobody else holds; return how many."""
         with self._database.read() as session:
             running = session.exec(
-                select(Rollout.id).where(Rollout.state == State.RUNNING)
+                select(Rollout.id).where(col(Rollout.state).in_(TICKED))
             ).all()
             orphans = session.exec(
                 select(Rollout.id).where(
@@ -119,19 +125,34 @@ class RolloutEngine:
     def _tick_one(self, rollout_id: str) -> None:
         with self._database.write() as session:
             rollout = self._lease(session, rollout_id)
-            if rollout is not None:
+            if rollout is None:
+                return
+            if rollout.state is State.PREPARING:
+                begin_prepared(
+                    session, self._director, rollout, self._wait_ms, now_ms=self._clock()
+                )
+            else:
                 advance(session, self._director, rollout, now_ms=self._clock())
 
     def _lease(self, session: Session, rollout_id: str) -> Rollout | None:
         now = self._clock()
         rollout = session.get(Rollout, rollout_id)
-        if rollout is None or rollout.state is not State.RUNNING:
+        if rollout is None or rollout.state not in TICKED:
             return None
         if rollout.lease_owner != self._owner and rollout.lease_until_ms > now:
             return None
         rollout.lease_owner, rollout.lease_until_ms = self._owner, now + LEASE_MS
         session.add(rollout)
         return rollout
+
+
+def begin_prepared(
+    session: Session, director: Director, rollout: Rollout, wait_ms: int, *, now_ms: int
+) -> None:
+    """Start a rollout whose deltas are made, or that waited for them long enough."""
+    waited_ms = now_ms - rollout.changed_ms
+    if waited_ms >= wait_ms or not service.waits_for_deltas(session, rollout):
+        service.start(session, director, rollout, ACTOR, now_ms=now_ms)
 
 
 def end_orphan(session: Session, rollout_id: str, *, now_ms: int) -> None:

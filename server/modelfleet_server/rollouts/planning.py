@@ -1,16 +1,18 @@
 """What a rollout would do before it does it: who, which variant, how many bytes."""
 
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from modelfleet_manifests.admission import plan_admission
 from modelfleet_manifests.profiles import best_variant, read_facts
 from modelfleet_manifests.release import Release, Variant
-from modelfleet_server.catalog.service import find_delta
+from modelfleet_server.catalog.service import variants_by_digest
+from modelfleet_server.deltas.store import Cost, Runs, base_files, cost_of
 from modelfleet_server.devices.groups import members_of
-from modelfleet_server.devices.tables import Device, Group, SlotState
+from modelfleet_server.devices.tables import Device, Group, Member, SlotState
 from modelfleet_server.rollouts.domain import Candidate, Wave, reach_of
 
 
@@ -20,9 +22,9 @@ class Share:
 
     Attributes:
         variant: The variant's name.
-        method: `delta`, `full`, or `none` where it has the files.
-        length: Bytes to download.
-        full: Bytes of the whole variant.
+        method: `delta`, `packed`, `full`, or `none` where it has the files.
+        length: Bytes to download, golden inputs among them.
+        full: Bytes of all files as they are.
     """
 
     device: str
@@ -46,11 +48,17 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The whole plan; `waves` counts the devices admitted after each wave."""
+    """The whole plan.
+
+    Attributes:
+        waves: Devices admitted after each wave.
+        runs: What the devices run now.
+    """
 
     shares: tuple[Share, ...]
     left_out: tuple[LeftOut, ...]
     waves: tuple[int, ...]
+    runs: tuple[Runs, ...] = ()
 
     @property
     def length(self) -> int:
@@ -76,14 +84,53 @@ def plan(
     """
     shares: list[Share] = []
     left: list[LeftOut] = []
+    runs: Counter[tuple[str, str]] = Counter()
+    states = _states(session, group, slot)
+    costs = _Costs(session, {one.digest for one in states.values() if one.digest})
     for device in members_of(session, group.id):
         variant = best_variant(read_facts(json.loads(device.facts_json)), release.variants)
         if variant is None:
             left.append(LeftOut(device.id, f"no variant for profile {device.profile}"))
-        else:
-            shares.append(_share(session, device, slot, variant))
-    made = Plan(tuple(shares), tuple(left), ())
-    return Plan(made.shares, made.left_out, tuple(_count(made.candidates, waves)))
+            continue
+        state = states.get(device.id)
+        shares.append(_share(device, state, variant, costs))
+        if state is not None and state.digest and state.intact:
+            runs[device.facts_json, state.digest] += 1
+    made = Plan(
+        tuple(shares),
+        tuple(left),
+        (),
+        tuple(Runs(facts, digest, count) for (facts, digest), count in runs.items()),
+    )
+    return replace(made, waves=tuple(_count(made.candidates, waves)))
+
+
+def _states(session: Session, group: Group, slot: str) -> dict[str, SlotState]:
+    rows = session.exec(
+        select(SlotState)
+        .join(Member, col(Member.device) == col(SlotState.device))
+        .where(Member.group_id == group.id, SlotState.slot == slot)
+    )
+    return {row.device: row for row in rows}
+
+
+class _Costs:
+    """What an update costs, from one variant to another; each pair is looked up once."""
+
+    def __init__(self, session: Session, digests: set[str]) -> None:
+        self._session = session
+        self._known = variants_by_digest(session, digests)
+        self._costs: dict[tuple[str, str | None], Cost] = {}
+
+    def of(self, variant: Variant, runs: str | None) -> Cost:
+        """Return the cost for a device that runs the variant with the digest `runs`."""
+        key = (variant.digest, runs)
+        if key not in self._costs:
+            old = self._known.get(runs or "")
+            # the digest of a variant of one file is that of its file
+            bases = base_files(variant, old) if old else [runs] * len(variant.files)
+            self._costs[key] = cost_of(self._session, variant, bases)
+        return self._costs[key]
 
 
 def _count(members: list[Candidate], waves: list[Wave]) -> list[int]:
@@ -103,27 +150,21 @@ def _count(members: list[Candidate], waves: list[Wave]) -> list[int]:
     return counts
 
 
-def _share(session: Session, device: Device, slot: str, variant: Variant) -> Share:
-    state = session.exec(
-        select(SlotState).where(SlotState.device == device.id, SlotState.slot == slot)
-    ).first()
+def _share(
+    device: Device, state: SlotState | None, variant: Variant, costs: _Costs
+) -> Share:
     runs = state.digest if state else None
-    full = sum(file.length for file in variant.files)
-    method, length = "full", full
-    if runs == variant.digest:
-        method, length = "none", 0
-    elif runs is not None:
-        offer = find_delta(session, variant.files[0].digest, runs)
-        if offer is not None and offer.length < full:
-            method, length = "delta", offer.length
+    same = runs == variant.digest
+    cost = Cost("none", 0) if same else costs.of(variant, runs)
+    files = (*variant.files, variant.golden.file)
     return Share(
         device=device.id,
         enrolment=device.enrolment,
         profile=device.profile,
         variant=variant.name,
         runs=(state.version or "") if state else "",
-        method=method,
-        length=length,
-        full=full,
+        method=cost.method,
+        length=cost.length,
+        full=sum(file.length for file in files),
         heard_ms=device.heard_ms,
     )

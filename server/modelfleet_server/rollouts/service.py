@@ -11,6 +11,8 @@ from modelfleet_manifests.deployment import Admit, Step, Tighten
 from modelfleet_manifests.release import Release, ReleaseRef
 from modelfleet_server.audit import service as audit
 from modelfleet_server.catalog.service import find_release, releases_by_id
+from modelfleet_server.deltas import service as deltas
+from modelfleet_server.deltas.store import count_needs
 from modelfleet_server.devices.groups import find_group
 from modelfleet_server.devices.tables import Group
 from modelfleet_server.kit.access import Actor
@@ -78,7 +80,10 @@ def create(session: Session, wish: Wish, actor: Actor, *, now_ms: int) -> Rollou
     ref, release = find_release(session, wish.model, wish.version)
     _check_waves(wish.waves)
     _check_free(session, group, wish.slot)
-    _check_variants(preview(session, wish), wish)
+    made = preview(session, wish)
+    _check_variants(made, wish)
+    if find_lacking(session, wish, made)[1]:
+        deltas.request(session, ref, actor=str(actor), at_ms=now_ms)
     rollout = Rollout(
         id=new_id(),
         group_id=group.id,
@@ -102,10 +107,32 @@ def create(session: Session, wish: Wish, actor: Actor, *, now_ms: int) -> Rollou
     return rollout
 
 
+def find_lacking(session: Session, wish: Wish, made: Plan) -> tuple[ReleaseRef, bool]:
+    """Return the release, and whether deltas to it could help that nobody looked at yet.
+
+    Raises:
+        NotFoundError: There is no such release.
+    """
+    ref, release = find_release(session, wish.model, wish.version)
+    return ref, deltas.lacks(session, count_needs(session, release, made.runs))
+
+
+def waits_for_deltas(session: Session, rollout: Rollout) -> bool:
+    """Say whether deltas are being made that devices of the group could use."""
+    if not deltas.is_pending(session, rollout.release):
+        return False
+    release = releases_by_id(session, [rollout.release])[rollout.release]
+    made = plan(session, group_of(session, rollout), rollout.slot, release, [])
+    return deltas.lacks(session, count_needs(session, release, made.runs))
+
+
 def start(
     session: Session, director: Director, rollout: Rollout, actor: Actor, *, now_ms: int
 ) -> Rollout:
     """Put the rollout's step on top of the stack, and send out its first wave.
+
+    A draft whose deltas are being made waits for them as `preparing`; started again, it
+    does not wait any longer.
 
     Raises:
         MoveError: It was started before.
@@ -113,8 +140,14 @@ def start(
             returned to.
     """
     group = group_of(session, rollout)
-    _check_free(session, group, rollout.slot)
-    rollout.state = after(rollout.state, Event.START)
+    _check_free(session, group, rollout.slot, but=rollout.id)
+    waits = rollout.state is State.DRAFT and waits_for_deltas(session, rollout)
+    rollout.state = after(rollout.state, Event.PREPARE if waits else Event.START)
+    if waits:
+        rollout.reason, rollout.changed_ms = "waits for its deltas to be made", now_ms
+        session.add(rollout)
+        note(session, rollout, actor, "rollout.preparing", now_ms)
+        return rollout
     # Drawn now, when the enrolment ids are fixed: nobody could choose a low bucket.
     rollout.salt = new_id()
     send_wave(session, director, rollout, 0, now_ms=now_ms)
@@ -138,7 +171,7 @@ def move(  # noqa: PLR0913 who, what and when
         MoveError: It cannot from where it is.
         StackError: Its step is not where it must be for this.
     """
-    state = after(rollout.state, event)
+    was, state = rollout.state, after(rollout.state, event)
     step = rollout.step
     changes = {
         Event.PAUSE: lambda steps: stack.change(steps, step, stack.pause),
@@ -148,7 +181,7 @@ def move(  # noqa: PLR0913 who, what and when
         Event.FINISH: lambda steps: stack.change(steps, step, stack.finish),
         Event.UNDO: lambda steps: stack.undo(steps, step),
     }
-    if event in changes:
+    if event in changes and was is not State.PREPARING:  # no step of it is out yet
         group = group_of(session, rollout)
         edit(session, director, group, rollout.slot, changes[event], now_ms)
     rollout.state, rollout.changed_ms = state, now_ms
@@ -267,8 +300,10 @@ def active(session: Session, group_id: str, slot: str) -> Sequence[Rollout]:
     ).all()
 
 
-def _check_free(session: Session, group: Group, slot: str) -> None:
+def _check_free(session: Session, group: Group, slot: str, *, but: str = "") -> None:
     for held in active(session, group.id, slot):
+        if held.id == but:
+            continue
         raise ConflictError(
             f"rollout {held.id[:8]} of {held.model} {held.version} is {held.state} on slot "
             f"{slot!r} of group {group.name!r}",

@@ -949,5 +949,48 @@ def upgrade() -> None:
             batch_op.f("ix_version_variant_digest"), ["digest"], unique=False
         )
 
+    op.create_table(
+        "evaluation",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("build_id", sa.String(length=32), nullable=False),
+        sa.Column("device", sa.String(length=63), nullable=False),
+        sa.Column("candidate", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
+        sa.Column(
+            "issued_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "due_ms", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column("answers", sa.String(length=64), nullable=False),
+        sa.Column("result", sa.LargeBinary(), nullable=False),
+        sa.Column("scores_json", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column(
+            "finished_ms",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=True,
+        ),
+        sa.ForeignKeyConstraint(
+            ["build_id"],
+            ["build.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["device"],
+            ["device.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("build_id", "device", "candidate"),
+    )
+    with op.batch_alter_table("evaluation", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_evaluation_build_id"), ["build_id"], unique=False
+        )
+        batch_op.create_index(batch_op.f("ix_evaluation_device"), ["device"], unique=False)
+        batch_op.create_index(batch_op.f("ix_evaluation_state"), ["state"], unique=False)
+
     forbid_changes(op.execute, op.get_bind().dialect.name, "audit_entry")
     # ### end Alembic commands ###
