@@ -4,7 +4,6 @@ import ctypes
 import queue
 import threading
 
-from modelfleet_agent.runtime.priority import give_way
 from modelfleet_agent.runtime.slot import Resident
 
 
@@ -13,25 +12,29 @@ class Reaper:
 
     def __init__(self) -> None:
         """Start the thread."""
-        self._doomed: queue.Queue[Resident] = queue.Queue()
+        self._doomed: queue.Queue[Resident | None] = queue.Queue()
         threading.Thread(target=self._reap, name="reaper", daemon=True).start()
 
     def retire(self, resident: Resident) -> None:
         """Hand over a session that is out of service; returns at once."""
         self._doomed.put(resident)
 
+    def tidy(self) -> None:
+        """Give back what a load has left; returns at once."""
+        self._doomed.put(None)
+
     def wait_until_done(self) -> None:
         """Block until everything handed over is destroyed; leases are waited for."""
         self._doomed.join()
 
     def _reap(self) -> None:
-        give_way()
         libc = ctypes.CDLL(None)
         while True:
             resident = self._doomed.get()
-            resident.wait_until_idle()
-            resident.session.close()
+            if resident:
+                resident.wait_until_idle()
+                resident.session.close()
             del resident
-            if hasattr(libc, "malloc_trim"):  # glibc; others give memory back unasked
+            if self._doomed.empty() and hasattr(libc, "malloc_trim"):  # glibc keeps it else
                 libc.malloc_trim(0)
             self._doomed.task_done()

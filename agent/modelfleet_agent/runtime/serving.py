@@ -5,6 +5,7 @@ import secrets
 import threading
 from pathlib import Path
 
+from modelfleet_agent.clock import monotonic_s
 from modelfleet_agent.errors import AgentError, RetryableError
 from modelfleet_agent.runtime.messages import Activated, Loaded, Statistics, Verified
 from modelfleet_agent.runtime.reaper import Reaper
@@ -12,6 +13,8 @@ from modelfleet_agent.runtime.session import Session
 from modelfleet_agent.runtime.slot import Resident, Slot
 from modelfleet_agent.runtime.watchdog import Watchdog
 from modelfleet_agent.store.record import Placed
+
+QUIET_S = 1.0
 
 
 class Serving:
@@ -27,6 +30,7 @@ class Serving:
         self.closed: frozenset[str] = frozenset()  # to local clients, by their own wish
         self._reaper = Reaper()
         self._loading = threading.Lock()
+        self._asked_s = -QUIET_S
 
     def load(self, slot: str, placed: Placed, threads: int) -> Loaded:
         """Load a release beside the one that answers; a resident one is hashed again.
@@ -61,13 +65,19 @@ class Serving:
 
     def _load(self, place: Slot, placed: Placed, threads: int) -> Loaded:
         before = resident_kib()
-        session = Session(placed, threads=threads)
+        # hashing on a second processor would take it from those that ask
+        quiet = monotonic_s() - self._asked_s > QUIET_S
+        session = Session(placed, threads=threads, hurried=quiet)
         try:
             session.warm()
         except AgentError:
             session.close()
             raise
         place.offer(session)
+        if (
+            quiet
+        ):  # it holds up whoever wants memory; else it waits for the next one retired
+            self._reaper.tidy()
         self.slots = {**self.slots, place.name: place}  # replaced, never changed: no lock
         return Loaded(
             key=session.key,
@@ -113,7 +123,8 @@ class Serving:
         Raises:
             RetryableError: `E_NOT_LOADED`.
         """
-        resident = self.lease(slot)
+        place = self.slots.get(slot)
+        resident = place.lease() if place else None
         if resident is None:
             raise RetryableError("E_NOT_LOADED", f"slot {slot} has no active release")
         try:
@@ -125,6 +136,7 @@ class Serving:
 
     def lease(self, slot: str) -> Resident | None:
         """Return the active session of `slot` with a lease on it, or None."""
+        self._asked_s = monotonic_s()
         place = self.slots.get(slot)
         return place.lease() if place else None
 
