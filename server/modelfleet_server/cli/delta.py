@@ -1,5 +1,6 @@
 """`modelfleet delta`: make, apply and look into patches between two files.
 
+The codec is imported where it is used: it brings numpy, which `--help` can do without.
 Exit 0 when done; 4 when an input is bad, with the reason on standard error and the output
 file as it was before.
 """
@@ -12,20 +13,12 @@ import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
 
 import typer
 
-from modelfleet_manifests import delta
-from modelfleet_manifests.delta import (
-    DeltaError,
-    Inspection,
-    Part,
-    SideTensors,
-    Tensor,
-    WireError,
-    WrongBaseError,
-)
+if TYPE_CHECKING:
+    from modelfleet_manifests.delta import Inspection, Part, SideTensors, Tensor
 
 BAD_INPUT = 4
 _TOP = 10
@@ -50,6 +43,8 @@ def encode(
     as_json: AsJson = False,
 ) -> None:
     """Write the patch that turns OLD into NEW."""
+    from modelfleet_manifests import delta
+
     with _refusing(old, new, output), _mapped(old) as before, _mapped(new) as after:
         with _replacing(output) as out:
             chunks = delta.encode_chunks(
@@ -67,6 +62,8 @@ def encode(
 @app.command()
 def estimate(old: OldFile, new: NewFile, as_json: AsJson = False) -> None:
     """Say about how much a device with OLD would download for NEW, without encoding it."""
+    from modelfleet_manifests import delta
+
     with _refusing(old, new), _mapped(old) as before, _mapped(new) as after:
         size = delta.estimate(before, after, sides=_sides(old, before, new, after))
         facts = {"bytes": size, "old_bytes": len(before), "new_bytes": len(after)}
@@ -84,6 +81,8 @@ def apply_patch(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="NEW")],
 ) -> None:
     """Write the file that PATCH makes of OLD."""
+    from modelfleet_manifests import delta
+
     with _refusing(old, patch, output), old.open("rb") as base, patch.open("rb") as source:
         digest, length = _target_of(source)
         with _replacing(output) as out:
@@ -106,6 +105,8 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Show what PATCH needs and makes, and which tensors cost most."""
+    from modelfleet_manifests import delta
+
     with _refusing(patch, *([new] if new else [])), patch.open("rb") as source:
         found = delta.inspect(source.read)
         names: dict[int, str] = {}
@@ -119,12 +120,12 @@ def inspect(
         _print_inspection(patch, found, names)
 
 
-def _facts(part: Part, names: dict[int, str], found: Inspection) -> dict[str, object]:
+def _facts(part: "Part", names: dict[int, str], found: "Inspection") -> dict[str, object]:
     share = round(part.packed / found.patch_size, 6)
     return {"name": names.get(part.offset), "share": share}
 
 
-def _print_inspection(patch: Path, found: Inspection, names: dict[int, str]) -> None:
+def _print_inspection(patch: Path, found: "Inspection", names: dict[int, str]) -> None:
     total = found.patch_size
     share = 100 * total / max(found.new_size, 1)
     print(f"{patch}: {total} bytes, {share:.2f} % of the new file")
@@ -148,6 +149,8 @@ def _print_inspection(patch: Path, found: Inspection, names: dict[int, str]) -> 
 
 def _target_of(source: BinaryIO) -> tuple[str, int]:
     """Return what the patch says it makes: here nobody signed another answer."""
+    from modelfleet_manifests import delta
+
     found = delta.inspect(source.read)
     source.seek(0)
     return found.new_digest, found.new_size
@@ -166,19 +169,21 @@ def _mapped(path: Path) -> Iterator[memoryview]:
 
 def _sides(
     old: Path, before: memoryview, new: Path, after: memoryview
-) -> SideTensors | None:
+) -> "SideTensors | None":
     """Return where the tensors of two files of external data lie; None for other files."""
     tensors = _side_tensors(old, before), _side_tensors(new, after)
     return tensors if all(tensors) else None
 
 
-def _side_tensors(path: Path, data: memoryview) -> tuple[Tensor, ...]:
+def _side_tensors(path: Path, data: memoryview) -> "tuple[Tensor, ...]":
     """Return the tensors of a file of external data, as a model beside it says."""
-    with contextlib.suppress(WireError):
+    from modelfleet_manifests import delta
+
+    with contextlib.suppress(delta.WireError):
         delta.scan_side_files(data)
         return ()  # a model itself
     for model in sorted(path.absolute().parent.glob("*.onnx"))[:_MOST_MODELS]:
-        with _mapped(model) as found, contextlib.suppress(WireError):
+        with _mapped(model) as found, contextlib.suppress(delta.WireError):
             if tensors := delta.scan_side_files(found).get(path.name):
                 return tensors
     return ()
@@ -201,6 +206,8 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _refusing(*paths: Path) -> Iterator[None]:
     """Turn what can be wrong with these files into a message and exit code 4."""
+    from modelfleet_manifests.delta import DeltaError, WrongBaseError
+
     try:
         yield
     except WrongBaseError as error:

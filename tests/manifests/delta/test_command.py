@@ -118,3 +118,8 @@ def test_the_rest_of_manifests_does_not_import_numpy() -> None:
         "assert 'numpy' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_does_not_import_numpy() -> None:
+    code = "import sys, modelfleet_server.cli.delta; sys.exit('numpy' in sys.modules and 'slow')"
+    subprocess.run([sys.executable, "-c", code], check=True)
