@@ -264,7 +264,7 @@ class AnswerJob(msgspec.Struct, frozen=True, kw_only=True, tag="answer"):
     evaluation: str
     schema: Schema
     samples: int
-    enough_s: float = 120.0
+    enough_s: float = 60.0
     answers: str
 
 

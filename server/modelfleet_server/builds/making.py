@@ -24,7 +24,12 @@ from modelfleet_server.builds.domain import (
 )
 from modelfleet_server.builds.errors import BuildError, ModelError
 from modelfleet_server.builds.patches import pack, weigh
-from modelfleet_server.builds.recipes import recipe_digest, toolchain_digest
+from modelfleet_server.builds.recipes import recipe_digest
+from modelfleet_server.builds.toolchain import (
+    installed_tools,
+    lock_file,
+    toolchain_digest,
+)
 from modelfleet_server.jobs.domain import Progress
 
 CALIBRATION_BATCH = 16
@@ -235,7 +240,7 @@ def _weigh(job: BuildJob, front: list[Candidate], trials: dict[str, Trial]) -> N
 
 
 def _finish(material: Material, trial: Trial, chosen: Candidate, folder: Path) -> Built:
-    recipe, tools = trial.recipe, steps.installed_tools()
+    recipe, tools = trial.recipe, installed_tools()
     reference = golden.make_golden(
         trial.loaded,
         material.evaluation,
@@ -256,7 +261,7 @@ def _finish(material: Material, trial: Trial, chosen: Candidate, folder: Path) -
         atol=reference.atol,
         rtol=reference.rtol,
         recipe=recipe_digest(recipe, tools),
-        toolchain=toolchain_digest(tools),
+        toolchain=toolchain_digest(tools, lock_file()),
         calibrated=recipe.calibrated,
         metrics={
             "accuracy": evaluate.decimal(chosen.accuracy or 0.0, 4),

@@ -57,10 +57,5 @@ def recipe_digest(recipe: Recipe, tools: Tools) -> str:
     return sha256(canonical(list(describe(recipe, tools))))
 
 
-def toolchain_digest(tools: Tools) -> str:
-    """Name the tools: all versions that a variant's bytes may depend on."""
-    return sha256(canonical(dict(tools)))
-
-
 _TOOLS: dict[type[Step], str] = {RaiseOpset: "onnx", FourBits: ""}
 """Which tool does a step where it is not ONNX Runtime; "" are we ourselves."""

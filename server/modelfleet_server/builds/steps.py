@@ -1,6 +1,5 @@
 """The steps of a recipe, done with ONNX and ONNX Runtime; only in a limited child."""
 
-import importlib.metadata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,11 +34,9 @@ from modelfleet_server.builds.datasets import Arrays, Dataset
 from modelfleet_server.builds.errors import BuildError
 from modelfleet_server.builds.fourbits import quantize_blocks
 from modelfleet_server.builds.graph import domain_of, drop_unused_domains, sort_nodes
-from modelfleet_server.builds.recipes import Tools
 
 HALF_MAX = 65504
 """The largest fp16."""
-TOOLS = ("numpy", "onnx", "onnxruntime")
 _LEVELS = {
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
@@ -58,11 +55,6 @@ class Bench(NamedTuple):
     folder: Path
     calibration: Dataset | None
     batch: int
-
-
-def installed_tools() -> Tools:
-    """Return the versions of all tools that take part in a build."""
-    return {name: importlib.metadata.version(name) for name in TOOLS}
 
 
 def opset_of(model: ModelProto) -> int:

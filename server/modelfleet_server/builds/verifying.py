@@ -16,11 +16,17 @@ from onnx import ModelProto, TensorProto
 
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.profiles.recipe import Dynamic, FourBits, Half, Recipe, Static
-from modelfleet_server.builds import auditing, door, making, steps
+from modelfleet_server.builds import auditing, door, making
 from modelfleet_server.builds.domain import Verdict, VerifyJob
 from modelfleet_server.builds.errors import BuildError, ModelError
 from modelfleet_server.builds.graph import op_key, walk_nodes, walk_tensors
-from modelfleet_server.builds.recipes import recipe_digest, toolchain_digest
+from modelfleet_server.builds.recipes import recipe_digest
+from modelfleet_server.builds.toolchain import (
+    installed_tools,
+    lock_file,
+    strays,
+    toolchain_digest,
+)
 
 QUANTIZING = (Dynamic, FourBits, Half, Static)
 TOLD = 12
@@ -80,15 +86,16 @@ def _audit(job: VerifyJob, found: _Found, folder: Path) -> list[str]:
 
 def _find_recipe(job: VerifyJob) -> _Found:
     """Return the recipe of that digest; by name where the digest is of other tools."""
-    tools = steps.installed_tools()
+    tools = installed_tools()
     recipes = job.profile.candidates
     for recipe in recipes:
         if recipe_digest(recipe, tools) == job.recipe:
             return _Found(recipe, [])
     doubts = ["it was built by steps that are not those of this profile today"]
-    if job.toolchain != toolchain_digest(tools):
+    if job.toolchain != toolchain_digest(tools, lock_file()):
         here = ", ".join(f"{name} {version}" for name, version in sorted(tools.items()))
-        doubts = [f"it was built with other tools than here ({here})"]
+        own = [f"here is {it}, as the lock says" for it in strays(tools, lock_file())]
+        doubts = [f"it was built with other tools than here ({here})", *own]
     for recipe in recipes:
         if recipe.name == job.name:
             return _Found(recipe, doubts)

@@ -31,7 +31,7 @@ from modelfleet_server.builds.domain import BuildJob, Built
 from modelfleet_server.builds.errors import BuildError, DatasetError, ParityError
 from modelfleet_server.builds.profiles import shipped_profiles
 from modelfleet_server.builds.recipes import DEFAULT_PROFILES, plan_for, recipe_digest
-from modelfleet_server.builds.steps import installed_tools
+from modelfleet_server.builds.toolchain import installed_tools
 from modelfleet_server.builds.worker import make_variant
 
 Make = Callable[..., Built]
