@@ -41,6 +41,11 @@ class Version:
             tuple(_rank(part) for part in pre.split(".")) if pre else (),
         )
 
+    @property
+    def major(self) -> int:
+        """The first number; another one announces an incompatible change."""
+        return self._key[0][0]
+
     def __str__(self) -> str:
         return self.text
 

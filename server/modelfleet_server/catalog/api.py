@@ -1,18 +1,17 @@
 """Models, versions, releases and channels over HTTP; deltas for devices."""
 
-import json
 from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple
 
-import msgspec
 from fastapi import APIRouter, Depends, Path
 from pydantic import BaseModel, Field
 from sqlmodel import Session, select
 
 from modelfleet_manifests.digests import HEX64
-from modelfleet_manifests.release import Demands, Variant
+from modelfleet_manifests.release import Demands
 from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.catalog import channels, deltas, lifecycle, versions
+from modelfleet_server.catalog.details import VersionDetail, VersionOut, detail_of
 from modelfleet_server.catalog.domain import State
 from modelfleet_server.catalog.tables import Channel, ModelVersion
 from modelfleet_server.catalog.vouching import Vouched
@@ -22,7 +21,6 @@ from modelfleet_server.kit.api import DatabaseDep, NowDep, ReadDep, WriteDep, gi
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.errors import NotFoundError
 from modelfleet_server.kit.paging import Page, PageDep, fetch_page
-from modelfleet_server.trust import store
 
 public = APIRouter(tags=["deltas"])
 router = APIRouter(prefix="/api/v1", tags=["catalog"])
@@ -83,54 +81,6 @@ class ProposeIn(BaseModel):
     """How approvers vouch for variants by name (`*`: all others) from now on."""
 
     vouched: Words = {}
-
-
-class VersionOut(BaseModel):
-    """A version in a list. `release` is its id once it is proposed, "" before."""
-
-    id: str
-    model: str
-    version: str
-    state: State
-    reason: str
-    proposal: str
-    release: str
-    created_by: str
-    created_ms: int
-    released_ms: int | None
-
-    @classmethod
-    def of(cls, row: ModelVersion) -> "VersionOut":
-        """Return the answer for a row."""
-        return cls(**row.model_dump(include=set(cls.model_fields)))
-
-
-class ApprovalOut(BaseModel):
-    """Who signed a role of the proposal that lists a version."""
-
-    role: str
-    key_id: str
-    actor: str
-    signed_ms: int
-
-
-class VersionDetail(VersionOut):
-    """All of a version. `variants` are as the release states them."""
-
-    master: str
-    master_length: int
-    evaluation: str
-    calibration: str
-    lineage_digest: str
-    lineage: dict[str, Any]
-    inputs: list[dict[str, Any]]
-    outputs: list[dict[str, Any]]
-    profiles: list[str]
-    slots: list[str]
-    rollback_to: list[str]
-    demands: dict[str, int]
-    variants: list[dict[str, Any]]
-    approvals: list[ApprovalOut]
 
 
 class ChannelIn(BaseModel):
@@ -204,7 +154,7 @@ def post_version(
     with database.write() as session:
         row = versions.create_version(session, blobs, new, actor=str(actor), now_ms=now)
         workshop.queue(session, row.id, list(new.profiles), actor=str(actor), at_ms=now)
-        return _detail(session, row)
+        return detail_of(session, row)
 
 
 @router.get("/releases")
@@ -232,7 +182,7 @@ def get_release(
 ) -> VersionDetail:
     """Show a version with its variants, metrics, lineage and approvals."""
     row = versions.require_version(session, model, version)
-    return _detail(session, row)
+    return detail_of(session, row)
 
 
 @router.post("/releases/{namespace}/{name}/{version}/propose")
@@ -248,7 +198,7 @@ def post_proposal(
     row = versions.require_version(session, model, version)
     words = wish.vouched if wish else None
     lifecycle.propose(session, row.id, actor=str(actor), now_ms=now, vouched=words)
-    return _detail(session, row)
+    return detail_of(session, row)
 
 
 @router.get("/models/{namespace}/{name}/channels")
@@ -289,36 +239,3 @@ def _channel(session: Session, row: Channel) -> ChannelOut:
             MoveOut(**one.model_dump(include=set(MoveOut.model_fields))) for one in moves
         ],
     )
-
-
-def _detail(session: Session, row: ModelVersion) -> VersionDetail:
-    tensors = json.loads(row.tensors_json)
-    made = versions.variants_of(session, row.id)
-    signed = store.approvals_of(session, versions.name_of(row))
-    return VersionDetail(
-        **VersionOut.of(row).model_dump(),
-        master=row.master,
-        master_length=row.master_length,
-        evaluation=row.evaluation,
-        calibration=row.calibration,
-        lineage_digest=row.lineage,
-        lineage=json.loads(row.lineage_json),
-        inputs=tensors["inputs"],
-        outputs=tensors["outputs"],
-        profiles=json.loads(row.profiles_json),
-        slots=versions.slots_of(row),
-        rollback_to=lifecycle.rollback_to(session, row),
-        demands=json.loads(row.demands_json),
-        variants=[_variant(one) for one in made],
-        approvals=[
-            ApprovalOut(
-                role=one.role, key_id=one.key_id, actor=one.actor, signed_ms=one.signed_ms
-            )
-            for proposal, one in signed
-            if proposal.id == row.proposal
-        ],
-    )
-
-
-def _variant(variant: Variant) -> dict[str, Any]:
-    return {**msgspec.to_builtins(variant), "digest": variant.digest}

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -13,13 +13,19 @@ from modelfleet_manifests.release import (
     File,
     Release,
     Schema,
+    Variant,
     release_ref,
     write_release,
 )
 from modelfleet_manifests.semver import Version
 from modelfleet_server.audit import service as audit
 from modelfleet_server.catalog.domain import SIGNED, Event, State, VersionStateError, after
-from modelfleet_server.catalog.releases import released_versions, releases_by_id
+from modelfleet_server.catalog.numbering import Fit, fit
+from modelfleet_server.catalog.releases import (
+    find_release,
+    released_versions,
+    releases_by_id,
+)
 from modelfleet_server.catalog.tables import ModelVersion
 from modelfleet_server.catalog.versions import (
     MAX_ROLLBACK,
@@ -167,6 +173,24 @@ def propose(
     row.proposal, row.release = proposal.id, release_ref(release).id
     move(session, row, Step(Event.PROPOSE, actor, now_ms))
     return proposal
+
+
+def fit_of(session: Session, row: ModelVersion, made: Sequence[Variant]) -> Fit:
+    """Return whether a version's number fits what changed since the release below it.
+
+    Args:
+        session: To read with.
+        row: Of the version.
+        made: Its variants.
+    """
+    lower = [
+        version
+        for version in released_versions(session, row.model)
+        if Version(version) < Version(row.version)
+    ]
+    before = find_release(session, row.model, lower[-1])[1] if lower else None
+    schema = msgspec.json.decode(row.tensors_json, type=Schema)
+    return fit(before, row.version, schema, made)
 
 
 def rollback_to(session: Session, row: ModelVersion) -> list[str]:

@@ -227,8 +227,18 @@ def _require_built(built: Json) -> None:
         )
 
 
+def _tell_fit(run: Run, built: Json) -> None:
+    """Say what changed that the version's number does not say."""
+    fit = built["fit"]
+    if fit["level"] == "misfit":
+        run.screen.note(f"{built['version']} is no fitting number after {fit['against']}:")
+    for one in fit["changes"]:
+        run.screen.note(f"{one['level']}: {one['why']}")
+
+
 def _finish(run: Run, built: Json) -> None:
     """Say how far it got."""
+    _tell_fit(run, built)
     name_ = f"{built['model']}@{built['version']}"
     next_ = {
         "released": f"{name_} is released: devices may be told to run it.",

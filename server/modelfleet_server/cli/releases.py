@@ -103,6 +103,7 @@ def tell_release(screen: Screen, one: Json) -> None:
             ("proposal", one["proposal"]),
             ("master", f"{one['master']} ({words.size(one['master_length'])})"),
             ("lineage", one["lineage_digest"]),
+            *(("number", f"{it['level']}: {it['why']}") for it in one["fit"]["changes"]),
             ("slots", ", ".join(one["slots"])),
             ("returns to", ", ".join(one["rollback_to"]) or "none"),
             ("made by", f"{one['created_by']} {words.moment(one['created_ms'])}"),

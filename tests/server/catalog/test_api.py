@@ -152,6 +152,7 @@ def test_a_model_is_published_approved_shown_and_revoked(
     signed = _approve(approver, fleet, proposal)
     assert (signed.status_code, signed.json()["state"]) == (200, "published")
     shown = client(Role.VIEWER).get("/api/v1/releases/demo/digits/1.0.0").json()
+    assert shown["fit"] == {"level": "fits", "against": "", "changes": []}
     assert shown["state"] == "released"
     assert shown["lineage"]["hyperparameters"] == {"epochs": 12, "rate": "0.001"}
     assert shown["variants"][0]["metrics"] == {"accuracy": "0.98"}
