@@ -18,7 +18,7 @@ from modelfleet_agent.supervisor.status import (
     write_endpoint,
     write_status,
 )
-from modelfleet_agent.supervisor.voice import Voice
+from modelfleet_agent.supervisor.voice import Essence, Voice
 from modelfleet_agent.supervisor.witness import Witness
 from modelfleet_agent.update.state import SlotState
 from modelfleet_agent.update.work import Entry
@@ -146,9 +146,15 @@ class Teller:
         views = list(self._views().items())[:MAX_SLOTS]
         return {slot: report_of(view) for slot, view in views}
 
-    def _essence(self, facts: Facts) -> object:
+    def _essence(self, facts: Facts) -> Essence:
         """Return what makes a new report worth sending."""
         seen = self._desk.door.load().minimum
         steady = msgspec.structs.replace(facts, disk_free_mb=0)
+        slots = self._slots()
+        core = {
+            slot: (one.running or None, one.action, one.wanted or None, one.failures)
+            for slot, one in slots.items()
+        }
         inbox = self._desk.inbox
-        return (self._slots(), inbox.held(), inbox.challenge, seen, steady)
+        whole = (slots, inbox.held(), inbox.challenge, seen, steady)
+        return Essence(whole, core)

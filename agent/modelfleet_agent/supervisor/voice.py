@@ -5,9 +5,9 @@ server acknowledged it.
 """
 
 import logging
-import queue
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import msgspec
 
@@ -17,6 +17,7 @@ from modelfleet_agent.link.mqtt import Session
 from modelfleet_agent.report.outbox import Ack, Batch, Outbox, Sealed, Situation
 from modelfleet_agent.runtime.client import RuntimeClient
 from modelfleet_agent.settings import AgentSettings
+from modelfleet_agent.supervisor.complaints import Complaints, words
 from modelfleet_agent.supervisor.counting import Counting, StepOf
 from modelfleet_manifests.report import SlotTelemetry
 
@@ -24,12 +25,23 @@ Counted = Mapping[str, Sequence[SlotTelemetry]]
 
 log = logging.getLogger(__name__)
 
-MAX_ERRORS = 32
-MAX_TEXT = 200
 GAP_S = 0.1  # several changes within it are one report
 DISK_S = 5.0  # until a disk that took no report is tried again
 AGAIN_S = 30.0  # without an acknowledgement
+WINDOW = 64  # so many of a kind are on their way at once: weeks do not come in one burst
 SILENT_BATCHES = 6  # of so many empty batches one is sent, for the memory it carries
+
+
+class Essence(NamedTuple):
+    """What makes a new report worth making.
+
+    Attributes:
+        whole: All that it would say, without what always changes.
+        core: What serves and what is wanted: worth a report even where many wait.
+    """
+
+    whole: object
+    core: object
 
 
 class Voice:
@@ -43,20 +55,20 @@ class Voice:
         self._outbox = outbox
         self._session = session
         self._clock = clock
-        self._errors: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._errors = Complaints()
         self._counting = Counting()
         self._counted_since = clock()
-        self._said: bytes = b""
+        self._said = self._said_core = b""
         self._said_at = float("-inf")
         self._sent_at = float("-inf")
         self._batch_at = monotonic_s() + settings.telemetry_interval_s
         self._silent = 0
         self._flying: dict[int, Sealed] = {}
+        self._sent_to = 0  # number of the last report that is on its way
 
     def complain(self, code: str, why: str) -> None:
         """Have a code in the next report; from any thread."""
-        if self._errors.qsize() < MAX_ERRORS:
-            self._errors.put(f"{code}: {why}"[:MAX_TEXT])
+        self._errors.add(code, why)
 
     @property
     def is_early(self) -> bool:
@@ -72,31 +84,31 @@ class Voice:
         since = monotonic_s() - self._said_at
         return self._session.connected and since >= self._settings.report_interval_s
 
-    def is_due(self, essence: object) -> bool:
+    def is_due(self, essence: Essence) -> bool:
         """Say whether a report is to be made: something changed, or it is time.
 
-        Args:
-            essence: What the report would say, without what always changes.
+        Errors alone wait for the next report while nobody listens.
         """
-        changed = msgspec.json.encode(essence) != self._said
-        return changed or self.is_overdue or not self._errors.empty()
+        if self._outbox.is_full and not self._session.connected:
+            return msgspec.json.encode(essence.core) != self._said_core
+        changed = msgspec.json.encode(essence.whole) != self._said
+        tells = self._session.connected and bool(self._errors)
+        return changed or self.is_overdue or tells
 
-    def report(self, situation: Situation, essence: object) -> bool:
+    def report(self, situation: Situation, essence: Essence) -> bool:
         """Sign, keep and send a report; False where the disk does not take it now."""
-        errors: list[str] = []
-        while not self._errors.empty() and len(errors) < MAX_ERRORS:
-            errors.append(self._errors.get())
+        told = self._errors.peek()
         self._said_at = monotonic_s()
         try:
-            sealed = self._outbox.add_report(replace(situation, errors=errors))
+            self._outbox.add_report(replace(situation, errors=words(told)))
         except RetryableError as error:
             log.warning("the report cannot be kept: %s", error)
-            for text in errors:
-                self._errors.put(text)
             self._said_at += DISK_S
             return False
-        self._said = msgspec.json.encode(essence)
-        self._send(sealed)
+        self._errors.forget(told)
+        self._said = msgspec.json.encode(essence.whole)
+        self._said_core = msgspec.json.encode(essence.core)
+        self._pump()
         return True
 
     def count(self, runtime: RuntimeClient, step_of: StepOf) -> None:
@@ -123,36 +135,67 @@ class Voice:
         since = min(self._counted_since, now)  # the clock may have been set back
         batch = Batch(since=since, until=now, memory_kb=memory_kb, slots=slots)
         self._counted_since = now
-        self._send(self._outbox.add_telemetry(batch))
+        self._outbox.add_telemetry(batch)
+        self._pump()
 
     def acknowledge(self, ack: Ack) -> None:
         """Forget what the server committed."""
         self._outbox.acknowledge(ack)
+        self._pump()
 
     def delivered(self, number: int) -> None:
         """Forget a batch of telemetry that the broker took."""
         sealed = self._flying.pop(number, None)
         if sealed:
             self._outbox.forget(sealed)
+            self._pump()
 
     def repeat(self) -> None:
-        """Send again all that waits: after a reconnect."""
+        """Send again all that waits, as it is taken: after a reconnect."""
         self._flying.clear()
-        for sealed in (*self._outbox.pending(), *self._outbox.pending_telemetry()):
-            self._send(sealed)
+        self._sent_to = 0
+        if dropped := self._outbox.telling():
+            what = f"{dropped:,} batches went for want of room (outbox.telemetry_kb)"
+            self.complain("E_TELEMETRY_DROPPED", what)
+        self._pump()
 
     def look(self) -> None:
         """Send reports again that nobody acknowledged for long."""
-        if monotonic_s() - self._sent_at < AGAIN_S or not self._session.connected:
+        if not self._session.connected:
             return
-        for sealed in self._outbox.pending():
-            self._send(sealed)
+        if monotonic_s() - self._sent_at >= AGAIN_S:
+            self._sent_to = 0
+        self._pump()
 
-    def _send(self, sealed: Sealed) -> None:
-        number = self._session.publish(sealed.kind, sealed.read())
-        if number is None:
-            return
-        if sealed.kind == "telemetry":
+    def _pump(self) -> None:
+        """Send what waits, in its order, while not too much is on its way."""
+        if self._session.connected:
+            self._pump_reports()
+            self._pump_telemetry()
+
+    def _pump_reports(self) -> None:
+        for sealed in self._outbox.pending()[:WINDOW]:
+            if sealed.seq <= self._sent_to:
+                continue
+            if self._send(sealed) is None:
+                return
+            self._sent_to, self._sent_at = sealed.seq, monotonic_s()
+
+    def _pump_telemetry(self) -> None:
+        flying = {sealed.seq for sealed in self._flying.values()}
+        for sealed in self._outbox.pending_telemetry():
+            if len(self._flying) >= WINDOW:
+                return
+            if sealed.seq in flying:
+                continue
+            number = self._send(sealed)
+            if number is None:
+                return
             self._flying[number] = sealed
-        else:
-            self._sent_at = monotonic_s()
+
+    def _send(self, sealed: Sealed) -> int | None:
+        try:
+            return self._session.publish(sealed.kind, sealed.read())
+        except OSError as error:  # the medium fails: the others are still told
+            log.warning("%s cannot be read: %s", sealed.path, error)
+            return None

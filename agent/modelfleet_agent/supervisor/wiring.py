@@ -83,7 +83,13 @@ class Agent:
         self._events: queue.Queue[Event] = queue.Queue()
         self._door = open_door(settings, enrolment)
         session = Session(enrolment, self._events)  # type: ignore[arg-type]  # it only puts
-        outbox = Outbox(settings.dir, enrolment, key, boot=secrets.token_hex(16))
+        outbox = Outbox(
+            settings.dir,
+            enrolment,
+            key,
+            boot=secrets.token_hex(16),
+            budget=settings.outbox,
+        )
         self._voice = Voice(settings, outbox, session, now_ms)
         self._link = Link(
             Permit(settings.link, settings.dir, clock=self._door.now, rng=_RANDOM.random),

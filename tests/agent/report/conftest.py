@@ -5,6 +5,7 @@ import pytest
 
 from modelfleet_agent.enrol import Enrolment
 from modelfleet_agent.report.outbox import Outbox
+from modelfleet_agent.settings.outbox import OutboxSettings
 from modelfleet_manifests.keys import PrivateKey
 
 OpenOutbox = Callable[..., Outbox]
@@ -31,7 +32,8 @@ def key() -> PrivateKey:
 
 @pytest.fixture
 def open_outbox(tmp_path: Path, me: Enrolment, key: PrivateKey) -> OpenOutbox:
-    def open_it(enrolment: Enrolment = me, budget: int = 1 << 20) -> Outbox:
-        return Outbox(tmp_path, enrolment, key, boot="3" * 32, telemetry_budget=budget)
+    def open_it(enrolment: Enrolment = me, budget: int = 1024) -> Outbox:
+        limits = OutboxSettings(telemetry_kb=budget, reports_kb=64)
+        return Outbox(tmp_path, enrolment, key, boot="3" * 32, budget=limits)
 
     return open_it

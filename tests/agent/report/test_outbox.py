@@ -216,13 +216,15 @@ def test_after_the_chain_is_lost_the_server_sees_a_gap_not_a_clone(
 def test_telemetry_goes_oldest_first_when_the_budget_is_spent(
     open_outbox: OpenOutbox, key: PrivateKey
 ) -> None:
-    outbox = open_outbox(budget=4000)
+    outbox = open_outbox(budget=16)
     outbox.add_report(situation())
     made = [outbox.add_telemetry(batch(until)) for until in range(2, 12)]
     kept = outbox.pending_telemetry()
     assert 1 < len(kept) < 10
     assert kept == made[-len(kept) :]
-    assert sum(one.path.stat().st_size for one in kept) <= 4000
+    assert sum(one.path.stat().st_blocks * 512 for one in kept) <= 16 << 10
+    assert outbox.telling() == 10 - len(kept)
+    assert outbox.telling() == 0
     assert len(outbox.pending()) == 1
     assert open_outbox().pending_telemetry() == kept
     last = open_telemetry(kept[-1].read(), "dev-1", [key.public])
