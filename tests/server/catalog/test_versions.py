@@ -9,6 +9,7 @@ from tests.server.catalog.conftest import Make
 from tests.support.fleet import ACTOR, NOW, FleetUnderTest, id_of, make_variant
 
 from modelfleet_manifests.errors import BadNameError
+from modelfleet_manifests.recalls import Subject
 from modelfleet_manifests.release import Demands
 from modelfleet_server.audit.tables import AuditEntry
 from modelfleet_server.blobs.service import BlobStore
@@ -184,7 +185,8 @@ def test_a_revoked_release_is_not_found_for_rollouts_but_stays_known(
     fleet.recall(session, row.release, Kind.STOP)
     assert _state(session, row) is State.REVOKED
     view = read_view(session, now_ms=NOW)
-    assert view.recalls.stops(row.release)
+    subject = Subject("demo/digits", "1.0.0", frozenset({row.release}))
+    assert view.recalls.stops(subject)
 
 
 def test_a_second_version_waits_until_the_first_is_decided(
