@@ -121,5 +121,5 @@ def test_the_rest_of_manifests_does_not_import_numpy() -> None:
 
 
 def test_help_does_not_import_numpy() -> None:
-    code = "import sys, modelfleet_server.cli.delta; sys.exit('numpy' in sys.modules and 'slow')"
+    code = "import sys, modelfleet_server.cli.delta; assert 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
