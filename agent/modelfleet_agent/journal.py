@@ -109,7 +109,7 @@ def read_value(pages: Pages, kind: type[T], default: T) -> T:
         body = pages.read()
         return default if body is None else msgspec.json.decode(body, type=kind)
     except (OSError, msgspec.MsgspecError):
-        log.exception("%s cannot be read; going on without it", pages.path)
+        log.exception("MF_DAMAGED %s cannot be read; going on without it", pages.path)
         return default
 
 

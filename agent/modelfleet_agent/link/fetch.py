@@ -221,7 +221,7 @@ class Fetcher:
         except RetryableError as error:
             if error.code not in _ELSEWHERE:
                 raise
-            log.info("the mirror %s: %s", base, error)
+            log.info("MF_MIRROR %s: %s", base, error)
             return False
         return True
 

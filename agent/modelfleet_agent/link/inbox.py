@@ -255,7 +255,9 @@ class Inbox:
             try:
                 self._entries[topic] = self._verify(topic, self._path(topic).read_bytes())
             except (ManifestError, _NewerEpochError, OSError) as error:
-                log.warning("the stored document of %s is dropped: %s", topic, error)
+                log.warning(
+                    "MF_DAMAGED the stored document of %s is dropped: %s", topic, error
+                )
                 fsio.remove(self._path(topic))
         for path in self._folder.glob(f"{fsio.TMP}*"):
             fsio.remove(path)

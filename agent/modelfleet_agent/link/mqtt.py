@@ -246,4 +246,4 @@ class Session:
     ) -> None:
         for reason in reasons:
             if reason.is_failure:
-                log.warning("the broker refuses a subscription: %s", reason)
+                log.warning("MF_LINK the broker refuses a subscription: %s", reason)

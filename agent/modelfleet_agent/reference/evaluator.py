@@ -92,10 +92,10 @@ class Evaluator:
             while not self._cancel.is_set() and self._work_once(facts):
                 pass
         except (RetryableError, RefusedError) as error:
-            log.warning("evaluation: %s", error)
+            log.warning("MF_EVALUATES %s", error)
             self._bench.notice(error)
         except Exception as error:
-            log.exception("evaluation: a defect")
+            log.exception("MF_DEFECT evaluation")
             self._bench.notice(RetryableError("E_INTERNAL", f"evaluation: {error}"))
         finally:
             self._bench.office.site.close()

@@ -59,11 +59,11 @@ class Chain:
         except FileNotFoundError:
             return
         except msgspec.MsgspecError as error:
-            log.warning("%s is damaged (%s): the chain begins again", self._path, error)
+            log.warning("MF_DAMAGED %s (%s): the chain begins again", self._path, error)
             self.lost = True
             return
         if page.sha256 != _digest(page.place):
-            log.warning("%s is damaged: the chain begins again", self._path)
+            log.warning("MF_DAMAGED %s: the chain begins again", self._path)
             self.lost = True
         elif page.place.incarnation == incarnation:
             self.place = page.place

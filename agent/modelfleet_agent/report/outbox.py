@@ -167,7 +167,7 @@ class Outbox:
         if self._chain.lost and ack.seq >= place.seq:
             self._chain.skip_to(ack.seq)
         elif ack.seq >= place.seq:
-            log.warning("report %d was acknowledged before it was made", ack.seq)
+            log.warning("MF_ACK report %d was acknowledged before it was made", ack.seq)
             return 0
         done = [one for one in self._waiting[REPORT] if one.seq <= ack.seq]
         for sealed in done:
@@ -226,7 +226,7 @@ class Outbox:
                 try:
                     digest = payload_digest(sealed.read(), REPORT)
                 except (OSError, ManifestError) as error:
-                    log.warning("%s is damaged: %s", sealed.path, error)
+                    log.warning("MF_DAMAGED %s: %s", sealed.path, error)
                     continue
                 self._chain.advance(digest, sealed.seq)
             self._add(sealed)

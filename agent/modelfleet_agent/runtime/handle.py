@@ -175,7 +175,7 @@ class Slot:
             self.trouble = None
         except AgentError as error:
             if self.trouble is None or self.trouble.what != error.what:
-                log.warning("slot %s: %s", self.name, error)
+                log.warning("MF_SLOT slot=%s %s", self.name, error)
             self.trouble = error
 
     def _load(self, record: Record) -> resident.Resident:

@@ -191,7 +191,7 @@ class Desk:
             self.tools.notice("", error)
             return False
         if swept.removed:
-            log.info("swept %d files, %d bytes", swept.removed, swept.freed)
+            log.info("MF_SWEPT files=%d bytes=%d", swept.removed, swept.freed)
         return True
 
     def _mend(self, view: TrustView) -> None:

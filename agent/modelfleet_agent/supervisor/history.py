@@ -105,7 +105,7 @@ class History:
                 file.write(msgspec.json.encode(row) + b"\n")
                 file.sync()
         except RetryableError as error:
-            log.warning("the history: %s", error)  # it is for people: work goes on
+            log.warning("MF_DISK the history: %s", error)  # it is for people: work goes on
         if row.code is Code.FAILED:
             self._failed[row.slot] = row.at
         elif row.slot:

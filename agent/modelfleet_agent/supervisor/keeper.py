@@ -80,7 +80,7 @@ class Keeper:
 
     def died(self, ended: RuntimeExit) -> None:
         """Start the child again; called by the runtime client, in a thread of its own."""
-        log.error("the runtime ended: %s\n%s", ended.reason, ended.stderr[-2000:])
+        log.error("MF_RUNTIME it ended: %s\n%s", ended.reason, ended.stderr[-2000:])
         self._tools.notice("", RetryableError("E_RUNTIME_DIED", ended.reason))
         self._on_change()
         engines = list(self._engines.values())
@@ -102,7 +102,7 @@ class Keeper:
                 self.boot()
             except RetryableError as error:
                 failures += 1
-                log.error("the runtime does not start: %s", error)  # noqa: TRY400 - said all
+                log.error("MF_RUNTIME it does not start: %s", error)  # noqa: TRY400 - said all
                 self._tools.notice("", error)
             else:
                 return
@@ -131,7 +131,7 @@ class Keeper:
         engine.memory.save(
             msgspec.structs.replace(state, current=previous, variant="", step=None)
         )
-        log.error("%s: %s; back to %s", engine.slot, why, previous.version)
+        log.error("MF_RUNTIME slot=%s %s; back to %s", engine.slot, why, previous.version)
 
     def _has_other_previous(self, engine: Engine) -> bool:
         current, previous = self._read(engine, "current"), self._read(engine, "previous")
@@ -148,7 +148,11 @@ class Keeper:
             if record is None:
                 continue
             if self._tools.is_stopped(record):
-                log.error("%s: %s was stopped; not started", engine.slot, record.version)
+                log.error(
+                    "MF_STOPPED slot=%s version=%s is not started",
+                    engine.slot,
+                    record.version,
+                )
                 continue
             if engine.serve(record):
                 return
@@ -162,7 +166,7 @@ class Keeper:
             return slots.current(slot) if which == "current" else slots.previous(slot)
         except RetryableError as error:
             self._tools.notice(slot, error)
-            log.error("%s: %s", slot, error)  # noqa: TRY400 - it says all
+            log.error("MF_DAMAGED slot=%s %s", slot, error)  # noqa: TRY400 - it says all
             kept = engine.memory.state.current
             if which != "current" or kept is None:
                 return None

@@ -111,7 +111,7 @@ class Supervisor:
                 self._look()
             except Exception as error:
                 # a defect in deciding must not end what serves
-                log.exception("a defect")
+                log.exception("MF_DEFECT supervisor")
                 self._parts.voice.complain("E_INTERNAL", f"{type(error).__name__}: {error}")
                 threading.Event().wait(AFTER_DEFECT_S)  # and must not burn the processor
         self._parts.notifier.stopping()
@@ -163,7 +163,7 @@ class Supervisor:
             case mqtt.Connected():
                 self._parts.voice.repeat()
             case mqtt.Disconnected(reason):
-                log.info("disconnected: %s", reason)
+                log.info("MF_LINK disconnected: %s", reason)
             case mqtt.Delivered(number):
                 self._parts.voice.delivered(number)
 
@@ -193,7 +193,7 @@ class Supervisor:
                 case Accepted():
                     self._needs, self._untidy = None, True
                 case Refused(topic, code, why):
-                    log.warning("%s: refused: %s: %s", topic, code, why)
+                    log.warning("MF_REFUSED topic=%s %s: %s", topic, code, why)
                     self._parts.voice.complain(code, f"{topic}: {why}")
                 case NeedsMetadata():
                     self._parts.refresher.need(self._desk.wants, anew=True)

@@ -30,9 +30,13 @@ def mend(store: Store, slots: Slots, slot: str, known: Iterable[Record]) -> None
         if record.key in damaged:
             store.put(record)
             damaged.discard(record.key)
-            log.warning("%s: the record of %s is written again", slot, record.version)
+            log.warning(
+                "MF_DAMAGED slot=%s the record of %s is written again", slot, record.version
+            )
     if damaged and slots.forget_previous(slot, damaged):
-        log.warning("%s: the previous release's record is lost; forgotten", slot)
+        log.warning(
+            "MF_DAMAGED slot=%s the previous release's record is lost; forgotten", slot
+        )
 
 
 def _is_sound(store: Store, key: str) -> bool:

@@ -49,4 +49,4 @@ class Notifier:
                 one.connect(address)
                 one.sendall(text.encode())
         except OSError as error:
-            log.warning("systemd cannot be told: %s", error)
+            log.warning("MF_SYSTEMD it cannot be told: %s", error)

@@ -115,9 +115,9 @@ class Refresher:
             self._door.refresh(wants, self._cancel)
         except AgentError as why:
             error = why
-            log.warning("metadata: %s", why)
+            log.warning("MF_METADATA %s", why)
         except Exception as why:
-            log.exception("metadata: a defect")
+            log.exception("MF_DEFECT metadata")
             error = RetryableError("E_INTERNAL", f"{type(why).__name__}: {why}")
         self._thread = None
         self._on_done(error)

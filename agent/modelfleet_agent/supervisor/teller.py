@@ -110,7 +110,7 @@ class Teller:
             write_status(self._dir, status)
             self._status = status
         except RetryableError as error:
-            log.warning("the status file: %s", error)
+            log.warning("MF_DISK the status file: %s", error)
 
     def tell_endpoint(self) -> None:
         """Tell applications where the runtime child listens, where that changed."""
@@ -124,7 +124,7 @@ class Teller:
             write_endpoint(self._dir, endpoint)
             self._endpoint = endpoint
         except RetryableError as error:
-            log.warning("the endpoint file: %s", error)
+            log.warning("MF_DISK the endpoint file: %s", error)
 
     def _views(self) -> dict[str, View]:
         ready = self._desk.tools.runtime.ready is not None

@@ -102,7 +102,7 @@ class Voice:
         try:
             self._outbox.add_report(replace(situation, errors=words(told)))
         except RetryableError as error:
-            log.warning("the report cannot be kept: %s", error)
+            log.warning("MF_DISK the report cannot be kept: %s", error)
             self._said_at += DISK_S
             return False
         self._errors.forget(told)
@@ -124,7 +124,7 @@ class Voice:
             if self._worth(slots):
                 self._keep_batch(counters.rss_kib, slots)
         except AgentError as error:
-            log.warning("telemetry: %s", error)
+            log.warning("MF_TELEMETRY %s", error)
 
     def _worth(self, slots: Counted) -> bool:
         self._silent = 0 if slots else self._silent + 1
@@ -197,5 +197,5 @@ class Voice:
         try:
             return self._session.publish(sealed.kind, sealed.read())
         except OSError as error:  # the medium fails: the others are still told
-            log.warning("%s cannot be read: %s", sealed.path, error)
+            log.warning("MF_DISK %s cannot be read: %s", sealed.path, error)
             return None

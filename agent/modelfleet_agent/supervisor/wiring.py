@@ -212,7 +212,7 @@ class Agent:
         try:
             self._desk.keeper.boot()
         except RetryableError as error:  # its death was noticed, and it is started again
-            log.error("the runtime does not start: %s", error)  # noqa: TRY400 - said all
+            log.error("MF_RUNTIME it does not start: %s", error)  # noqa: TRY400 - said all
             self._notice("", error)
 
     def _probe(self) -> None:
@@ -222,7 +222,7 @@ class Agent:
                 self.settings.dir, probe.run(self.settings.dir), declared=declared
             )
         except AgentError as error:
-            log.error("what this device is cannot be found out: %s", error)  # noqa: TRY400
+            log.error("MF_FACTS they cannot be found out: %s", error)  # noqa: TRY400
             self._notice("", error)
             found = facts.detect(self.settings.dir, facts.RuntimeFacts())
         self._events.put(Probed(found))
@@ -253,7 +253,7 @@ class Agent:
             try:
                 step()
             except AgentError as error:
-                log.warning("while stopping: %s", error)
+                log.warning("MF_STOPPING %s", error)
 
     @property
     def _engines(self) -> list[Engine]:
@@ -270,7 +270,7 @@ def open_door(settings: AgentSettings, enrolment: Enrolment) -> TrustDoor:
     try:
         return TrustDoor(settings.dir, enrolment, proxy=proxy)
     except RetryableError as error:
-        log.error("%s", error)  # noqa: TRY400 - it says all
+        log.error("MF_DAMAGED %s", error)  # noqa: TRY400 - it says all
         path = Path(str(error.data.get("path", "")))
         if error.code != "E_RECORD" or not path.is_file():
             raise
@@ -283,7 +283,9 @@ def endpoint_of(settings: AgentSettings) -> RuntimeSettings:
     runtime = settings.runtime
     path = runtime.socket or settings.dir.resolve() / SOCKET
     if runtime.socket is None and len(bytes(path)) > LONGEST_SOCKET:
-        log.warning("%s is too long for a socket: none is opened; see --socket", path)
+        log.warning(
+            "MF_ENDPOINT %s is too long for a socket: none is opened; see --socket", path
+        )
         path = None  # type: ignore[assignment]
     if runtime.port != 0:
         return replace(runtime, socket=path)

@@ -61,11 +61,11 @@ class Witness:
         try:
             found = self._desk.tools.runtime.verify(slot, timeout_s=VERIFY_S)
         except RetryableError as error:
-            log.warning("%s: cannot read its files: %s", slot, error)
+            log.warning("MF_FILES slot=%s cannot be read: %s", slot, error)
             return
         altered = found.digest if is_digest(found.digest) else found.mapped
         digest = found.mapped if found.intact else altered
         self.checked[slot] = Checked(found.key, digest, found.intact)
         if not found.intact and not engine.busy and slot not in rotten:
-            log.error("%s: a file of the active release was altered", slot)
+            log.error("MF_BIT_ROT slot=%s a file of the active release was altered", slot)
             rotten.add(slot)

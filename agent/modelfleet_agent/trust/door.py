@@ -189,10 +189,10 @@ class TrustDoor:
         if outcome.ending is Ending.CANCELLED:
             return Answer(code="E_CANCELLED", what="cancelled")
         if not outcome.ok:
-            log.error("the metadata child ended badly: %s", outcome.stderr)
+            log.error("MF_METADATA the child ended badly: %s", outcome.stderr)
             return Answer(code="E_LIMITS", what=f"the metadata child {outcome.reason}")
         if outcome.stderr:
-            log.warning("%s", outcome.stderr.strip())
+            log.warning("MF_METADATA %s", outcome.stderr.strip())
         return msgspec.json.decode(outcome.stdout, type=Answer)
 
     def _read(self, release_id: str) -> Release | None:
@@ -202,5 +202,7 @@ class TrustDoor:
             if sha256(data) == release_id:
                 return read_release(data)
         except (OSError, ManifestError) as error:
-            log.warning("the statement %s cannot be read: %s", release_id, error)
+            log.warning(
+                "MF_METADATA the statement %s cannot be read: %s", release_id, error
+            )
         return None

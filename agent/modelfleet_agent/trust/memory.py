@@ -131,7 +131,7 @@ def _read(path: Path) -> Floors | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, msgspec.MsgspecError) as error:
-        log.warning("%s cannot be read: %s", path, error)
+        log.warning("MF_DAMAGED %s cannot be read: %s", path, error)
         return None
 
 

@@ -178,13 +178,15 @@ class Survey:
         try:
             role = self.client.load_role(name, "targets")
         except ExpiredMetadataError:
-            log.warning("%s has expired: nothing new is installed", name)
+            log.warning("MF_METADATA %s has expired: nothing new is installed", name)
             return set()
         self._see_delegated(name, role, self.client.targets)
         self.expires[name] = _expiry(role)
         named, strange = names_of(name, role.targets)
         for path in strange:
-            log.warning("%s names %s, which this agent does not understand", name, path)
+            log.warning(
+                "MF_METADATA %s names %s, which this agent does not understand", name, path
+            )
         return named
 
     def _look_up(self, path: str, ids: Collection[str]) -> None:
@@ -199,7 +201,7 @@ class Survey:
             if info is not None and found in ids:
                 self._keep_statement(info, path)
         except (RepositoryError, DownloadHTTPError) as error:
-            log.warning("%s: %s", path, error)
+            log.warning("MF_METADATA %s: %s", path, error)
             self.problems.update(dict.fromkeys(ids, faults.code_of(error)))
             held = self.before.listed.get(path)
             if held is not None and not isinstance(error, StatementError):
@@ -258,7 +260,7 @@ class Survey:
         fields = self.client.targets.unrecognized_fields
         pardons, strange = read_pardons(fields.get("x-unrevoke", []))
         for one in strange:
-            log.warning("x-unrevoke names %s, which is no tombstone", one)
+            log.warning("MF_METADATA x-unrevoke names %s, which is no tombstone", one)
         return TrustState(
             fleet=self.before.fleet,
             seen=self.before.seen | self.seen,

@@ -183,10 +183,10 @@ class Engine:
         try:
             begin()
         except AgentError as error:  # the journal could not be written: nothing was done
-            log.warning("%s: the journal: %s", self.slot, error)
+            log.warning("MF_DISK slot=%s the journal: %s", self.slot, error)
             self._defer(error)
         except Exception as error:
-            log.exception("%s: a defect", self.slot)
+            log.exception("MF_DEFECT slot=%s", self.slot)
             self._defer(RetryableError("E_INTERNAL", f"{type(error).__name__}: {error}"))
         # not before the thread is over: the supervisor looks at `busy`
         self._thread = None
@@ -231,7 +231,7 @@ class Engine:
         """Remember a failure, journal the move and return the effect that it asks for."""
         if work.cancel.is_set():
             return self._move(Event.CANCELLED, work.entry)
-        log.warning("%s: %s: %s", self.slot, self.entry.phase, error)
+        log.warning("MF_UPDATE slot=%s phase=%s %s", self.slot, self.entry.phase, error)
         if isinstance(error, RefusedError):
             error = self._refuse(error, work)
         self._defer(error)

@@ -53,7 +53,7 @@ def bring_back(work: Work, record: Record) -> bool:
             runtime.load(work.slot, placed)
             runtime.activate(work.slot, record.key)
         except (RefusedError, RetryableError) as error:
-            log.warning("%s: cannot restore: %s", work.slot, error)
+            log.warning("MF_RESTORE slot=%s %s", work.slot, error)
             work.tools.notice(work.slot, error)
             if is_made:  # what this device made of the release may be to blame
                 deriver.drop(record)
