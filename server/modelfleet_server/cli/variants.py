@@ -6,6 +6,7 @@ import typer
 
 from modelfleet_server.cli import words
 from modelfleet_server.cli.client import Json, name
+from modelfleet_server.cli.exporting import export
 from modelfleet_server.cli.rebuilding import (
     Calibration,
     Master,
@@ -24,7 +25,7 @@ Profiles = Annotated[
 ]
 SHOWN = ["profile", "device", "state", "accuracy>", "master>", "p50>", "p99>", "memory>",
          "why"]  # fmt: skip
-COLUMNS = ["profile", "candidate", "ships", "accuracy>", "latency>", "size>", "wire>",
+COLUMNS = ["profile", "candidate", "", "accuracy>", "latency>", "size>", "memory>", "wire>",
            "verdict"]  # fmt: skip
 
 
@@ -43,11 +44,16 @@ def add_to(app: typer.Typer) -> None:
     )
     command(variants, "override", example=example)(override)
     command(variants, "evidence", example="variant evidence demo/digits@1.0.0")(evidence)
+    example = "variant export demo/digits@1.0.0 --out digits.tar"
+    command(variants, "export", example=example)(export)
     app.add_typer(variants, name="variant")
 
 
 def list_candidates(run: Run, release: Release, profile: Profiles = None) -> None:
-    """List what was tried for each profile, what ships, and why the others do not."""
+    """List what was tried for each profile, what ships, and why the others do not.
+
+    `best in something`: no other candidate is at least as accurate, fast, small and frugal.
+    """
     one = run.client.get(parse_reference(release).path)
     found = run.client.list("/builds", 0, version=one["id"])
     builds = [it for it in found.items if not profile or it["profile"] in profile]
@@ -166,10 +172,11 @@ def _row(profile: str, one: Json) -> list[object]:
     return [
         profile,
         one["name"],
-        "yes" if one["chosen"] else "",
+        "ships" if one["chosen"] else "best in something" if one["best"] else "",
         one["accuracy"] and f"{one['accuracy']:.4f}",
         latency and f"{latency:.3f} ms",
         one["size"] and words.size(one["size"]),
+        one["memory_mb"] is not None and words.size(int(one["memory_mb"] * (1 << 20))),
         one["wire"] and words.size(one["wire"]),
         one["verdict"],
     ]

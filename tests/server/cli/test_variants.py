@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.server.builds.models import dense, load, save, write_set
+from tests.server.builds.models import dense, load, save, wide, write_set
 from tests.support.commands import Commands
 from tests.support.server import ServerUnderTest
 
@@ -26,7 +26,7 @@ LINEAGE = {
 def files(tmp_path_factory: pytest.TempPathFactory, admin: Commands) -> Path:
     """What a built version was made from."""
     folder = tmp_path_factory.mktemp("files")
-    save(dense(), folder / "dense.onnx")
+    save(wide(), folder / "dense.onnx")
     (folder / "dense.lineage.json").write_text(json.dumps(LINEAGE))
     write_set(folder / "eval.npz")
     write_set(folder / "calibration.npz", seed=4)
