@@ -11,6 +11,8 @@ from urllib.parse import unquote
 
 from tuf.api.metadata import Metadata, Root, Signed, Targets
 
+from modelfleet_agent.clock import boot_ms
+from modelfleet_agent.trust.asking import Question
 from modelfleet_agent.trust.client import Client
 from modelfleet_agent.trust.floors import Floors
 from modelfleet_agent.trust.messages import Wish
@@ -31,6 +33,7 @@ from modelfleet_manifests.release import (
     Variant,
     write_release,
 )
+from modelfleet_manifests.timetoken import seal_token, write_token
 from modelfleet_manifests.tuf_keys import NaclSigner
 from modelfleet_server.trust import repository
 from modelfleet_server.trust.repository import KeySet
@@ -40,8 +43,35 @@ PROFILES = ("generic", "x86-avx2", "arm64")
 SCHEMAS = 5
 
 
-def build_repository(*, models: int, versions: int, now: int) -> dict[str, bytes]:
-    """Return all files below `/tuf/` by URL path; every role is signed by 2 of 3 keys."""
+@dataclass(frozen=True)
+class Repository:
+    """What a server serves.
+
+    Attributes:
+        files: All below `/tuf/` by URL path.
+        keys: Of which two sign every role, and what time it is.
+        now: When all was signed, Unix ms.
+    """
+
+    files: dict[str, bytes]
+    keys: list[PrivateKey]
+    now: int
+
+    @property
+    def fleet(self) -> str:
+        """SHA-256 of the first root."""
+        return sha256(self.files["/tuf/metadata/1.root.json"])
+
+    def answer(self, path: str) -> bytes | None:
+        """Return what a path answers."""
+        _, question, nonce = path.rpartition("/tuf/time/")
+        if not question:
+            return self.files.get(path)
+        return seal_token(write_token(self.fleet, nonce, self.now), self.keys)
+
+
+def build_repository(*, models: int, versions: int, now: int) -> Repository:
+    """Return a repository in which every role is signed by 2 of 3 keys."""
     press = _Press()
     three = press.keys
     top = ("root", "targets", "snapshot", "timestamp")
@@ -66,21 +96,22 @@ def build_repository(*, models: int, versions: int, now: int) -> dict[str, bytes
     press.sign("targets", targets)
     snapshot = press.sign("snapshot", repository.make_snapshot(None, press.named, now))
     press.sign("timestamp", repository.make_timestamp(None, snapshot, now))
-    return press.files
+    return Repository(press.files, press.signers, now)
 
 
 class _Press:
     """Signs roles and keeps what is served."""
 
     def __init__(self) -> None:
-        self._private = [PrivateKey.generate() for _ in range(3)]
-        self.keys = KeySet(tuple(key.public for key in self._private), 2)
+        private = [PrivateKey.generate() for _ in range(3)]
+        self.keys = KeySet(tuple(key.public for key in private), 2)
+        self.signers = private[:2]
         self.files: dict[str, bytes] = {}
         self.named: dict[str, int] = {}
 
     def sign(self, role: str, signed: Signed) -> bytes:
         metadata: Metadata[Any] = Metadata(signed)
-        for key in self._private[:2]:
+        for key in self.signers:
             metadata.sign(NaclSigner(key), append=True)
         data = metadata.to_bytes()
         prefix = "" if role == "timestamp" else f"{signed.version}."
@@ -158,9 +189,8 @@ class ColdClient:
         cpu_ms: Of the client's thread for verifying, parsing and writing; HTTP included.
     """
 
-    files: dict[str, bytes]
+    repository: Repository
     folder: Path
-    now: int
     bytes: int = 0
     raw: int = 0
     requests: int = 0
@@ -169,7 +199,8 @@ class ColdClient:
 
     def run(self) -> "ColdClient":
         """Look up the newest release of one model; the median CPU of nine cold starts."""
-        release = next(one for one in self.files if "/team07/model-011/1.19.0/" in one)
+        files = self.repository.files
+        release = next(one for one in files if "/team07/model-011/1.19.0/" in one)
         path = release.removeprefix("/tuf/targets/")
         folder, _, name = path.rpartition("/")
         wish = Wish(f"{folder}/release.json", name.partition(".")[0])
@@ -180,26 +211,25 @@ class ColdClient:
 
     def _survey(self, url: str, folder: Path, wish: Wish) -> float:
         self.by_file = {}
-        root = self.files["/tuf/metadata/1.root.json"]
-        fleet = sha256(root)
+        files, fleet = self.repository.files, self.repository.fleet
+        root = files["/tuf/metadata/1.root.json"]
         site = Site(url, token="none")
         folder.mkdir(parents=True)
 
         def tell(root: Root) -> int:
-            return max(survey.under_root(root), self.now)
+            return survey.under_root(root)
 
         begin = time.thread_time()
-        client = Client(
-            folder, site, root, lambda root: survey.under_root(root) or self.now
-        )
+        client = Client(folder, site, root, tell)
+        question = Question(client, fleet, "a" * 32, boot_ms)
         survey = Survey(client, folder, TrustState(fleet=fleet), Floors(fleet=fleet))
-        state = survey.run([wish])
+        state = survey.run([wish], question.ask)
         used = (time.thread_time() - begin) * 1000
         site.close()
-        if list(state.listed.values()) != [wish.id]:
+        if list(state.listed.values()) != [wish.id] or question.answer.time is None:
             raise RuntimeError("the client did not find the release")
         self.bytes = sum(self.by_file.values()) + len(root)
-        self.raw = sum(len(self.files.get(one, b"")) for one in self.by_file) + len(root)
+        self.raw = sum(len(files.get(one, b"")) for one in self.by_file) + len(root)
         self.requests = len(self.by_file)
         return used
 
@@ -214,7 +244,7 @@ class _Served:
             def log_message(self, *args: object) -> None: ...
 
             def do_GET(self) -> None:
-                data = client.files.get(unquote(self.path))
+                data = client.repository.answer(unquote(self.path))
                 self.send_response(200 if data is not None else 404)
                 body = gzip.compress(data, mtime=0) if data else b""  # as our server does
                 client.by_file[unquote(self.path)] = len(body)

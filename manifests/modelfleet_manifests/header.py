@@ -94,6 +94,13 @@ def read_header(payload: Mapping[str, Any], what: str) -> Header:
     return header
 
 
+def is_understood(header: Header) -> bool:
+    """Say whether a header without fields that are unknown can be acted on."""
+    one = (header.group is UNSET) != (header.device is UNSET)
+    together = (header.device is UNSET) == (header.enrolment is UNSET)
+    return one and together and header.v == VERSION and FEATURES.issuperset(header.needs)
+
+
 def unknown_feature(payload: Mapping[str, Any], header: Header) -> str | None:
     """Return what of the header this version cannot honour, or None."""
     if header.v != VERSION:

@@ -2,9 +2,11 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
+from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
+from nacl.signing import SigningKey
 
 from modelfleet_manifests.canonical import canonical
 from modelfleet_manifests.digests import sha256
@@ -36,11 +38,7 @@ class PublicKey:
     @property
     def key_id(self) -> str:
         """The key id that TUF metadata and securesystemslib give this key."""
-        return sha256(
-            canonical(
-                {"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": self.hex}}
-            )
-        )
+        return _key_id(self.hex)
 
     def verify(self, message: bytes, signature: bytes) -> None:
         """Return if `signature` is this key's over `message`.
@@ -48,10 +46,19 @@ class PublicKey:
         Raises:
             SignatureError: It is not.
         """
+        if len(signature) != SIGNATURE_BYTES:  # the rest would count as message
+            raise SignatureError("signature", "does not verify")
         try:
-            VerifyKey(bytes.fromhex(self.hex)).verify(message, signature)
+            # what `VerifyKey.verify` does, without its objects
+            crypto_sign_open(signature + message, bytes.fromhex(self.hex))
         except (BadSignatureError, ValueError):
             raise SignatureError("signature", "does not verify") from None
+
+
+@lru_cache(maxsize=64)
+def _key_id(public: str) -> str:
+    key = {"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": public}}
+    return sha256(canonical(key))
 
 
 class PrivateKey:

@@ -1,8 +1,9 @@
 """python-tuf's client with our HTTP, our clock and strict JSON. Runs in the child.
 
 The only place that touches what python-tuf keeps private: `_trusted_set` (clock, versions),
-`_load_root` (the clock follows the roots) and `_load_targets` (a delegated role by name).
-`tests/agent/trust` notices a change.
+`_load_root` (the clock follows the roots), `_load_targets` (a delegated role by name), and
+its `encode_canonical`, which makes two thirds of a cold client's work: ours gives the same
+text ten times faster. `tests/agent/trust` notices a change.
 """
 
 import zlib
@@ -20,6 +21,7 @@ from tuf.api.metadata import (
     Targets,
     Timestamp,
 )
+from tuf.api.serialization import json as tuf_json
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
@@ -27,7 +29,10 @@ from modelfleet_agent import fsio
 from modelfleet_agent.trust.checks import StrictError, check_json
 from modelfleet_agent.web import Site, read_blocks
 from modelfleet_manifests import tuf_keys as _register_nacl  # noqa: F401
+from modelfleet_manifests.canonical import encode
 from modelfleet_manifests.timetoken import MAX_BYTES
+
+tuf_json.encode_canonical = encode  # type: ignore[assignment]  # the same text
 
 BLOCK = 1 << 16
 GZIP = 16 + zlib.MAX_WBITS
