@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Bring the system programs that only tests need: Mosquitto and Chromium; and QEMU's user
+# Bring the system programs that only tests need: Mosquitto, PostgreSQL, Chromium; and QEMU's user
 # mode, which builds use where it is there, to score variants as other processors compute.
 #
 # Each one: found on PATH or in /usr/sbin; else installed from Debian's packages when root;
@@ -47,7 +47,11 @@ missing_packages() { # the package and all it needs, transitively, that are not 
 }
 
 unpack() { # unpack PACKAGE PROGRAM: into .cache, with a wrapper that finds its libraries
-  local package=$1 program=$2 folder="$UNPACKED/$1" needed
+  fetch "$1" && write_wrapper "$UNPACKED/$1/root" "$2"
+}
+
+fetch() { # fetch PACKAGE: it and what it needs, into .cache
+  local package=$1 folder="$UNPACKED/$1" needed
   needed=$(missing_packages "$package")
   [ -n "$needed" ] || { reason="apt cannot resolve $package"; return 1; }
   rm -rf "$folder" && mkdir -p "$folder/packages" "$folder/root" "$UNPACKED/bin" || return 1
@@ -59,7 +63,6 @@ unpack() { # unpack PACKAGE PROGRAM: into .cache, with a wrapper that finds its 
     dpkg -x "$deb" "$folder/root" || { reason="cannot unpack $(basename "$deb")"; return 1; }
   done
   rm -rf "$folder/packages"
-  write_wrapper "$folder/root" "$program"
 }
 
 write_wrapper() { # write_wrapper ROOT PROGRAM
@@ -100,7 +103,29 @@ bring() { # bring PACKAGE PROGRAM...: say in one line what became of it
   echo "skipped: $package (${reason:-unknown})"
 }
 
+find_postgresql() { # print a directory with initdb, the newest first
+  ls -d /usr/lib/postgresql/*/bin "$UNPACKED"/postgresql/root/usr/lib/postgresql/*/bin 2>/dev/null |
+    sort -rV | head -n 1
+}
+
+bring_postgresql() { # always unpacked, never installed: Debian's package starts a server
+  local package
+  if command -v initdb >/dev/null || [ -n "$(find_postgresql)" ]; then
+    echo "found: postgresql ($(command -v initdb || find_postgresql))"
+    return
+  fi
+  package=$(apt-cache depends postgresql 2>/dev/null | grep -o 'postgresql-[0-9]*$' | head -n 1)
+  reason="no Debian package of that name within reach"
+  if [ -n "$package" ] && fetch "$package"; then
+    rm -rf "$UNPACKED/postgresql" && mv "$UNPACKED/$package" "$UNPACKED/postgresql"
+    [ -n "$(find_postgresql)" ] && { echo "brought: postgresql ($(find_postgresql))"; return; }
+    reason="it was brought and has no initdb"
+  fi
+  echo "skipped: postgresql ($reason)"
+}
+
 bring mosquitto mosquitto
+bring_postgresql
 bring chromium chromium chromium-browser google-chrome
 bring qemu-user-static qemu-x86_64-static qemu-x86_64
 # unpacked, one package has both

@@ -17,9 +17,11 @@ from typing import NamedTuple
 
 import psycopg
 import pytest
+from tests.support import system
 from tests.support.system import require_postgresql
 from tests.support.waiting import eventually
 
+UNPACKED = system.UNPACKED.parent / "postgresql"
 _OPTIONS = {
     "listen_addresses": "",
     "fsync": "off",  # these clusters live for seconds
@@ -63,6 +65,9 @@ def start_cluster(folder: Path) -> Cluster:
         os.chown(folder, account, -1)
     data = folder / "data"
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"}
+    if UNPACKED in tools.parents:
+        libraries = {str(one.parent) for one in (UNPACKED / "root").rglob("*.so*")}
+        environment["LD_LIBRARY_PATH"] = os.pathsep.join(sorted(libraries))
     subprocess.run(
         [tools / "initdb", "-D", data, "-U", "fleet", "-A", "trust", "-E", "UTF8", "-N"],
         check=True,

@@ -96,7 +96,8 @@ class Server:
         }
         try:
             self.start()
-            log.info("serving %s", self.endpoints.url)
+            here = Duty.API in self.duties
+            log.info("serving %s", self.endpoints.url if here else sorted(self.duties))
             stopping.wait()
         finally:
             self.stop()
