@@ -92,8 +92,8 @@ def _forbidden(work: Work, file: FileEntry) -> RetryableError:
         "E_FULL_FORBIDDEN",
         f"the whole file may be fetched {where} ({file.length:,} bytes); "
         f"{work.entry.fell_back}",
-        hint="connect it to an unmetered network, offer another delta, or change the "
-        "agent's setting `fallback`",
+        hint="connect it to an unmetered network, offer another delta, or change "
+        "`link.fallback` in agent.toml",
         policy=policy.value,
     )
 

@@ -21,6 +21,7 @@ REASONS = {
     "waits-for-budget": "Its own settings hold it back: {detail}.",
     "waits-for-link": "Its own settings hold it back: {detail}.",
     "waits-for-turn": "Its own settings hold it back: {detail}.",
+    "full-forbidden": "The delta is of no use here, and its own settings say: {detail}.",
     "expired": "Its documents have expired.",
 }
 
