@@ -33,6 +33,10 @@ class RaiseOpset(_Step, frozen=True, tag="opset"):
     at_most: Opset | None = None
 
 
+class Clean(_Step, frozen=True, tag="clean"):
+    """Leave out what computes nothing: unused nodes and weights, names, notes, shapes."""
+
+
 class Optimise(_Step, frozen=True, tag="optimise"):
     """Let ONNX Runtime simplify the graph; `all` would bake in this machine's layouts."""
 
@@ -79,7 +83,7 @@ class FourBits(_Step, frozen=True, tag="int4"):
     block: Literal[16, 32, 64, 128] = 32
 
 
-Step = RaiseOpset | Optimise | Prepare | Half | Dynamic | Static | FourBits
+Step = RaiseOpset | Clean | Optimise | Prepare | Half | Dynamic | Static | FourBits
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 
 

@@ -11,7 +11,13 @@ import msgspec
 from modelfleet_manifests.canonical import canonical
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.profiles.definition import Profile
-from modelfleet_manifests.profiles.recipe import FourBits, RaiseOpset, Recipe, Step
+from modelfleet_manifests.profiles.recipe import (
+    Clean,
+    FourBits,
+    RaiseOpset,
+    Recipe,
+    Step,
+)
 from modelfleet_server.builds.profiles import find_profile, shipped_profiles
 
 REVISION = 3
@@ -57,5 +63,5 @@ def recipe_digest(recipe: Recipe, tools: Tools) -> str:
     return sha256(canonical(list(describe(recipe, tools))))
 
 
-_TOOLS: dict[type[Step], str] = {RaiseOpset: "onnx", FourBits: ""}
+_TOOLS: dict[type[Step], str] = {RaiseOpset: "onnx", Clean: "", FourBits: ""}
 """Which tool does a step where it is not ONNX Runtime; "" are we ourselves."""

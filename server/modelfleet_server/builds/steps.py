@@ -20,6 +20,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from modelfleet_manifests.profiles.recipe import (
+    Clean,
     Dynamic,
     FourBits,
     Half,
@@ -30,6 +31,7 @@ from modelfleet_manifests.profiles.recipe import (
     Static,
     Step,
 )
+from modelfleet_server.builds.cleaning import clean
 from modelfleet_server.builds.datasets import Arrays, Dataset
 from modelfleet_server.builds.errors import BuildError
 from modelfleet_server.builds.fourbits import quantize_blocks
@@ -154,6 +156,10 @@ def _raise_opset(model: ModelProto, step: RaiseOpset, _bench: Bench) -> ModelPro
         ) from error
 
 
+def _clean(model: ModelProto, _step: Clean, _bench: Bench) -> ModelProto:
+    return clean(model)
+
+
 def _optimise(model: ModelProto, step: Optimise, bench: Bench) -> ModelProto:
     path = bench.folder / "optimised"
     options = ort.SessionOptions()
@@ -228,6 +234,7 @@ def _block(model: ModelProto, step: FourBits, _bench: Bench) -> ModelProto:
 
 _DOERS: dict[type[Step], Callable[[ModelProto, Any, Bench], ModelProto | None]] = {
     RaiseOpset: _raise_opset,
+    Clean: _clean,
     Optimise: _optimise,
     Prepare: _prepare,
     Half: _halve,

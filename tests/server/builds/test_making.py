@@ -22,7 +22,13 @@ from tests.server.builds.models import (
 
 from modelfleet_manifests import delta
 from modelfleet_manifests.digests import EMPTY, sha256
-from modelfleet_manifests.profiles.recipe import FourBits, Optimise, RaiseOpset, Recipe
+from modelfleet_manifests.profiles.recipe import (
+    Clean,
+    FourBits,
+    Optimise,
+    RaiseOpset,
+    Recipe,
+)
 from modelfleet_manifests.release import Variant
 from modelfleet_server.blobs.service import Blob
 from modelfleet_server.builds import door, making
@@ -392,6 +398,43 @@ def test_four_bit_weights_are_small_and_close(tmp_path: Path) -> None:
     x = {"x": rng.standard_normal((64, 4)).astype(np.float32)}
     full, small = run(path, x), run(out, x)
     assert np.corrcoef(full.ravel(), small.ravel())[0, 1] > 0.98
+
+
+def test_what_computes_nothing_is_left_out(tmp_path: Path) -> None:
+    """Also what only a branch uses stays, and the answers are the same."""
+    branches = [
+        helper.make_graph(
+            [helper.make_node("Mul", ["x", name], [f"by_{name}"])],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"by_{name}", TensorProto.FLOAT, ["n", 4])],
+        )
+        for name in ("two", "three")
+    ]
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+    model = wide()
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["flag"], value=yes))
+    model.graph.node.insert(
+        1,
+        helper.make_node(
+            "If", ["flag"], ["chosen"], then_branch=branches[0], else_branch=branches[1]
+        ),
+    )
+    model.graph.node[2].input[0] = "chosen"
+    model.graph.node.append(helper.make_node("Neg", ["x"], ["nowhere"]))
+    for name in ("two", "three", "unused"):
+        model.graph.initializer.append(numpy_helper.from_array(np.full(4, 2.0, "f"), name))
+    model.doc_string, model.graph.node[0].doc_string = "by Ada", "a note"
+    path, out = save(model, tmp_path / "master.onnx"), tmp_path / "clean.onnx"
+    recipe = Recipe(name="clean", precision="fp32", steps=[RaiseOpset(), Clean()])
+    making.build_candidate(path, recipe, None, out)
+    left = onnx.load(out)
+    assert "Neg" not in {node.op_type for node in left.graph.node}
+    names = {tensor.name for tensor in left.graph.initializer}
+    assert (names >= {"two", "three", "up"}, "unused" in names) == (True, False)
+    assert b"Ada" not in out.read_bytes()
+    x = {"x": np.random.default_rng(4).random((8, 4)).astype(np.float32)}
+    assert np.array_equal(run(path, x), run(out, x))
 
 
 def test_a_graph_can_be_simplified_for_every_machine(tmp_path: Path) -> None:
