@@ -8,6 +8,7 @@ from .authoring import TextAuthor
 from .coding import SymbolStream
 from .container import SYMBOLS, Header, Op, pack_block, pack_head
 from .elements import encode_elements
+from .memory import keep_freed_memory
 from .planning import Plan, SideTensors, plan_ops
 from .schedule import TEXT, Refill, plan_steps, width_of
 
@@ -33,6 +34,7 @@ def encode_chunks(
         sides: For external data: where tensors lie in the old and in the new file, from
             `scan_side_files` of their models.
     """
+    keep_freed_memory()
     old_view, new_view = memoryview(old).cast("B"), memoryview(new).cast("B")
     header = Header(
         len(old_view),
@@ -56,6 +58,7 @@ def estimate(old: Buffer, new: Buffer, *, sides: SideTensors | None = None) -> i
         new: The new file.
         sides: As for `encode_chunks`.
     """
+    keep_freed_memory()
     old_view, new_view = memoryview(old).cast("B"), memoryview(new).cast("B")
     plan = plan_ops(old_view, new_view, sides)
     header = Header(len(old_view), len(new_view), bytes(32), bytes(32))

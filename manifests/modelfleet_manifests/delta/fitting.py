@@ -175,7 +175,7 @@ def _fit_factors(before: Array, step: Array) -> tuple[int, Array]:
     rest = np.abs(step - before * slopes[:, None]).mean((0, 2), dtype=np.float32)
     ratio = np.where(rest > 0, size / np.maximum(rest, _TINY), 2.0**MAX_PRECISION)
     ratio = np.nan_to_num(ratio[size > 0], nan=1.0, posinf=1.0)
-    quiet = float(np.quantile(ratio, _QUIET)) if ratio.size else 1.0
+    quiet = float(np.sort(ratio)[int(_QUIET * (ratio.size - 1))]) if ratio.size else 1.0
     precision = min(max(round(log2(max(quiet, 1.0))) + 3, 4), MAX_PRECISION)
     limit = min(_MAX_FACTOR, 1 << 23)
     return precision, np.rint(slopes * 2.0**precision).clip(-limit, limit).astype(np.int32)

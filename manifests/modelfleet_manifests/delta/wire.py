@@ -12,6 +12,8 @@ BYTES: Final = 2
 FIXED32: Final = 5
 
 _FIXED_SIZES: Final = {FIXED64: 8, FIXED32: 4}
+_ONE_BYTE: Final = 0x7F
+"""The largest varint of one byte: nearly all tags are."""
 _MAX_VARINT_BITS: Final = 70  # ten groups of seven, as protobuf writes a negative int64
 
 
@@ -54,7 +56,9 @@ def scan_fields(data: memoryview, start: int, end: int) -> Iterator[Field]:
     """
     at = start
     while at < end:
-        tag, at = read_varint(data, at, end)
+        tag, at = data[at], at + 1
+        if tag > _ONE_BYTE:
+            tag, at = read_varint(data, at - 1, end)
         number, kind = tag >> 3, tag & 7
         if number == 0:
             raise WireError(f"field number 0 before byte {at}")
