@@ -14,7 +14,7 @@ from modelfleet_manifests.release import Variant
 from modelfleet_server.cli.client import CHUNK, Json
 from modelfleet_server.cli.run import Run
 from modelfleet_server.kit.errors import AppError, InvalidError
-from modelfleet_server.trust.findings import Finding
+from modelfleet_server.trust.domain import Finding
 
 Master = Annotated[
     Path | None, typer.Option(metavar="ONNX", help="Your own copy [the server's].")

@@ -17,14 +17,14 @@ from modelfleet_server.cli.rebuilding import (
 from modelfleet_server.cli.reference import Release, parse_reference
 from modelfleet_server.cli.run import Limit, Run, command, subject
 from modelfleet_server.kit.errors import InvalidError
-from modelfleet_server.kit.paging import DEFAULT_LIMIT
-from modelfleet_server.trust.findings import Finding
+from modelfleet_server.trust.domain import Finding
 
 Profiles = Annotated[
     list[str] | None, typer.Option("--profile", help="Only for it [all]; repeat.")
 ]
 SHOWN = ["profile", "device", "state", "accuracy>", "master>", "p50>", "p99>", "memory>",
          "why"]  # fmt: skip
+DEFAULT_LIMIT = 100
 COLUMNS = ["profile", "candidate", "", "accuracy>", "latency>", "size>", "memory>", "wire>",
            "verdict"]  # fmt: skip
 

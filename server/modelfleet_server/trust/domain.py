@@ -25,6 +25,18 @@ class RoleSignature(NamedTuple):
     signature: str
 
 
+class Finding(NamedTuple):
+    """What building a variant again showed.
+
+    Attributes:
+        word: `rebuilt`, `audited`, or "" where neither is true.
+        reasons: What differs, in words.
+    """
+
+    word: str
+    reasons: tuple[str, ...]
+
+
 class State(StrEnum):
     """Where a proposal is."""
 

@@ -7,7 +7,6 @@ it takes one of the group `build-waiver`, where the officers named one.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from modelfleet_manifests.errors import ManifestError, SignatureError
 from modelfleet_manifests.keys import PublicKey
@@ -17,21 +16,10 @@ from modelfleet_server.trust import repository
 from modelfleet_server.trust.approver import ApproverKeys
 from modelfleet_server.trust.approving import InForce, ProposalCopy
 from modelfleet_server.trust.changes import RefusedError
+from modelfleet_server.trust.domain import Finding
 
 RANK = {"": 0, "waived": 0, "audited": 1, "rebuilt": 2}
 LOUD = "NOT REPRODUCED"
-
-
-class Finding(NamedTuple):
-    """What building a variant again showed.
-
-    Attributes:
-        word: `rebuilt`, `audited`, or "" where neither is true.
-        reasons: What differs, in words.
-    """
-
-    word: str
-    reasons: tuple[str, ...]
 
 
 class NotReproducedError(RefusedError):

@@ -14,8 +14,8 @@ from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.errors import ForbiddenError, InvalidError
 from modelfleet_server.trust import approving, findings, proposals, proposing, store
 from modelfleet_server.trust.approving import InForce, ProposalCopy
-from modelfleet_server.trust.domain import State
-from modelfleet_server.trust.findings import Finding, NotReproducedError
+from modelfleet_server.trust.domain import Finding, State
+from modelfleet_server.trust.findings import NotReproducedError
 from modelfleet_server.trust.keyplan import KeyPlan
 
 
