@@ -218,8 +218,9 @@ def retry(session: Session, build_id: str, *, actor: str, at_ms: int) -> Build:
 
 def _ask_for(session: Session, build: Build, *, actor: str, at_ms: int) -> None:
     """Ask for the job that makes it; models take turns."""
-    lane = catalog.get_version(session, build.version_id).model
-    wish = Wish(KIND, build.id, lane, Order(build.id))
+    version = catalog.get_version(session, build.version_id)
+    title = f"{version.version} {build.profile}"
+    wish = Wish(KIND, build.id, version.model, Order(build.id), title)
     submit(session, wish, actor=actor, at_ms=at_ms, again=True)
 
 

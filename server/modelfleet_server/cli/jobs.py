@@ -52,7 +52,7 @@ def list_jobs(
         [
             one["id"][:8],
             one["kind"],
-            one["lane"],
+            f"{one['lane']} {one['title']}".strip(),
             one["state"],
             _how_far(one),
             one["reason"] or one["step"],
@@ -60,7 +60,7 @@ def list_jobs(
         ]
         for one in found.items
     ]
-    columns = ["id", "kind", "model", "state", "steps", "what", "since"]
+    columns = ["id", "kind", "about", "state", "steps", "what", "since"]
     run.show_list(found, columns, rows)
 
 
@@ -108,7 +108,7 @@ def tell(screen: Screen, one: Json) -> None:
         [
             ("job", one["id"]),
             ("is", f"{one['kind']} {one['key']}"),
-            ("model", one["lane"]),
+            ("about", f"{one['lane']} {one['title']}".strip()),
             ("state", one["state"]),
             ("step", f"{one['step']} {_how_far(one)}".strip()),
             ("runs on", one["host"]),

@@ -82,7 +82,7 @@ def _row(job: Job) -> JobRow:
     moment = job.finished_ms or (job.started_ms if runs else None) or job.queued_ms
     return JobRow(
         key=job.id,
-        title=f"{job.kind} {job.id[:8]}",
+        title=f"{job.kind} {job.title or job.id[:8]}",
         model=job.lane,
         word=look.word,
         shape=look.shape,

@@ -75,7 +75,7 @@ def request(
     retry: bool = False,
 ) -> Job:
     """Ask for the deltas to a release that save most; once at a time for each release."""
-    wish = jobs.Wish(KIND, ref.id, ref.model, Order(ref.id, retry))
+    wish = jobs.Wish(KIND, ref.id, ref.model, Order(ref.id, retry), ref.version)
     return jobs.submit(session, wish, actor=actor, at_ms=at_ms, again=True)
 
 

@@ -26,6 +26,7 @@ class JobOut(BaseModel):
     kind: str
     key: str
     lane: str
+    title: str
     state: State
     step: str
     done: int

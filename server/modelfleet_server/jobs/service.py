@@ -37,12 +37,14 @@ class Wish(NamedTuple):
         key: What it is about; there is one job per kind and key.
         lane: Lanes take turns; a model's name, so that none starves another.
         payload: What the work needs to know; small, and without secrets.
+        title: What it is about, for people.
     """
 
     kind: str
     key: str
     lane: str
     payload: msgspec.Struct
+    title: str = ""
 
 
 def submit(
@@ -74,6 +76,7 @@ def submit(
             kind=wish.kind,
             key=wish.key,
             lane=wish.lane,
+            title=wish.title,
             payload_json=payload,
             actor=actor,
             state=State.QUEUED,
@@ -83,7 +86,8 @@ def submit(
     else:
         there.state = after(there.state, Event.REPEAT)
         there.run, there.handed, there.losses = there.run + 1, False, 0
-        there.lane, there.payload_json, there.turn = wish.lane, payload, turn
+        there.lane, there.title, there.turn = wish.lane, wish.title, turn
+        there.payload_json = payload
         there.actor, there.queued_ms = actor, at_ms
         there.step, there.done, there.of = "", 0, 0
         there.code = there.reason = there.hint = ""

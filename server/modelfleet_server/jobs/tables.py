@@ -17,6 +17,7 @@ class Job(SQLModel, table=True):
         kind: What sort of work; see `kinds`.
         key: What it is about; one job per kind and key.
         lane: Lanes take turns; usually a model's name.
+        title: What it is about, for people; empty for nothing beyond kind and lane.
         payload_json: What the work needs to know.
         actor: Who asked.
         turn: Jobs are taken by turn, see `domain.next_turn`.
@@ -46,6 +47,7 @@ class Job(SQLModel, table=True):
     kind: str = Field(max_length=63)
     key: str = Field(max_length=200)
     lane: str = Field(max_length=127)
+    title: str = Field(default="", max_length=200)
     payload_json: str = "{}"
     actor: str = Field(max_length=200)
     state: State = Field(sa_type=words(State), index=True)

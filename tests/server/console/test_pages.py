@@ -3,6 +3,7 @@
 import re
 
 import httpx2
+import msgspec
 import pytest
 from tests.support.lines import make_engine, make_line, operate, publish_releases, target
 from tests.support.server import ServerUnderTest
@@ -10,6 +11,7 @@ from tests.support.server import ServerUnderTest
 from modelfleet_server.console.login import safe_path
 from modelfleet_server.identity import service
 from modelfleet_server.identity.domain import HOUR_MS, TokenKind
+from modelfleet_server.jobs.service import Wish, submit
 from modelfleet_server.kit.access import SESSION_COOKIE, Actor, Role
 from modelfleet_server.kit.clock import now_ms
 
@@ -194,3 +196,40 @@ def test_static_files_are_small_and_asked_for_again(server: ServerUnderTest) -> 
     assert sizes["console.css"] < 25_000
     assert sizes["live.js"] + sizes["bind.js"] + sizes["ages.js"] < 30_000
     assert client.get("/static/..%2fapi.py").status_code == 404
+
+
+@pytest.fixture
+def job(server: ServerUnderTest) -> str:
+    """The id of a job that waits."""
+    wish = Wish("bake", "1", "shop/bread", msgspec.Struct(), "1.2.0 rye")
+    with server.database.write() as session:
+        return submit(session, wish, actor="user:ada", at_ms=now_ms()).id
+
+
+def test_jobs_are_shown_and_only_operators_can_cancel_them(
+    server: ServerUnderTest, job: str
+) -> None:
+    seen = browser(server, Role.VIEWER).get("/jobs")
+    assert "bake 1.2.0 rye" in seen.text
+    assert "shop/bread" in seen.text
+    assert f"/jobs/{job}/cancel" not in seen.text
+    operator = browser(server, Role.OPERATOR)
+    page = operator.get("/jobs")
+    assert f"/jobs/{job}/cancel" in page.text
+    form = {"form_token": form_token(page)}
+    assert operator.post(f"/jobs/{job}/cancel").status_code == 403
+    answer = operator.post(f"/jobs/{job}/cancel", data=form)
+    assert answer.status_code == 303
+    ended = operator.get("/jobs").text
+    assert "cancelled" in ended
+    assert "Nothing runs and nothing waits" in ended
+    again = operator.post(f"/jobs/{job}/cancel", data=form)
+    assert again.status_code == 409
+
+
+def test_a_page_of_jobs_that_is_not_there_is_an_error_in_words(
+    server: ServerUnderTest,
+) -> None:
+    answer = browser(server, Role.VIEWER).get("/jobs?after=nonsense")
+    assert answer.status_code == 422
+    assert "cursor" in answer.text

@@ -223,6 +223,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=63), nullable=False),
         sa.Column("key", sa.String(length=200), nullable=False),
         sa.Column("lane", sa.String(length=127), nullable=False),
+        sa.Column("title", sa.String(length=200), nullable=False),
         sa.Column("payload_json", sa.String(), nullable=False),
         sa.Column("actor", sa.String(length=200), nullable=False),
         sa.Column("state", sa.String(length=32), nullable=False),
