@@ -138,7 +138,7 @@ def sign(
         run.screen.note(f"  {line}")
     for role, payload in copy.roles.items():
         run.screen.note(f"  to sign: {role}, sha256 {sha256(payload)}")
-    _ask(run, changes, releases, yes=yes)
+    ask(run, changes, releases, yes=yes)
     keys = open_any(path, lambda: find_passphrase(pen.passphrase))
     if keys.fleet != fleet:
         raise InvalidError(f"{path} was changed while it was read", "Try again.")
@@ -156,8 +156,15 @@ def _reproduce(run: Run, release: "Release", own: Own) -> list[str]:
     return findings.judge(release, found)
 
 
-def _ask(run: Run, changes: list[str], releases: Sequence["Release"], *, yes: bool) -> None:
-    """Ask for each thing that is not usual by itself, then for all of it."""
+def ask(run: Run, changes: list[str], releases: Sequence["Release"], *, yes: bool) -> None:
+    """Ask for each thing that is not usual by itself, then for all of it.
+
+    A release is agreed to by typing its name and version.
+
+    Raises:
+        DeclinedError: The person did not agree.
+        InvalidError: There is nobody to ask.
+    """
     for line in changes:
         if line.startswith(UNUSUAL):
             run.screen.confirm(f"{line} Is that meant?", yes=yes)

@@ -119,9 +119,11 @@ def serve(
     }
     settings = load_settings(home, environ=os.environ, arguments=arguments)
     from modelfleet_server.app.server import Server
+    from modelfleet_server.app.wiring import Duty
 
     duties = _duties(role or [])
-    _check_begun(settings)
+    if Duty.SIGNER in duties:
+        _check_begun(settings)
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",

@@ -86,20 +86,6 @@ class Screen:
         for name, value in them:
             print(f"{name:<{width}}  {value}")
 
-    def confirm_word(self, word: str, *, yes: bool) -> None:
-        """Return if the person types `word`, or agreed with `--yes`.
-
-        Raises:
-            DeclinedError: They typed something else, or there is nobody to ask.
-        """
-        if yes:
-            return
-        if not sys.stdin.isatty():
-            raise DeclinedError("this needs a person to agree", "Say --yes in a script.")
-        print(plain(f"Type {word} to sign it: "), end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip() != word:
-            raise DeclinedError("nothing was signed", "What was typed is something else.")
-
     def confirm(self, question: str, *, yes: bool) -> None:
         """Return if the person agrees, or did with `--yes`.
 
@@ -107,13 +93,24 @@ class Screen:
             DeclinedError: They do not.
             InvalidError: There is nobody to ask.
         """
-        if yes:
-            return
+        if not yes and self._ask(f"{question} [y/N] ").lower() not in {"y", "yes"}:
+            raise DeclinedError("nothing was done", "You did not say yes.")
+
+    def confirm_word(self, word: str, *, yes: bool) -> None:
+        """Return if the person types `word`, or agreed with `--yes`.
+
+        Raises:
+            DeclinedError: They typed something else.
+            InvalidError: There is nobody to ask.
+        """
+        if not yes and self._ask(f"Type {word} to sign it: ") != word:
+            raise DeclinedError("nothing was done", "What was typed is something else.")
+
+    def _ask(self, question: str) -> str:
         if self.as_json or not sys.stdin.isatty():
             raise InvalidError("this has to be confirmed", "Say --yes if you mean it.")
-        print(f"{plain(question)} [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-            raise DeclinedError("nothing was done", "You did not say yes.")
+        print(plain(question), end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip()
 
     @contextmanager
     def progress(self) -> Iterator["Bars"]:
