@@ -127,7 +127,7 @@ def enrol(options: argparse.Namespace) -> int:
     declared = _read_declared(options.declare) if options.declare else {}
     token = sys.stdin.readline().strip() if options.token == "-" else options.token  # noqa: S105
     directory = fsio.private_dir(options.dir.resolve())
-    found = facts.detect(directory, probe.run(directory), declared=declared)
+    found = facts.detect(directory, probe.run(), declared=declared)
     proxy = read_settings(directory).link.proxy_for(options.server)
     me = enrolling.enrol(
         options.server, token, directory, found, force=options.force, proxy=proxy

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.agent import models
 from tests.agent.rig import SLOT, Rig
-from tests.agent.test_supervisor import begin, spoil
+from tests.agent.test_supervisor import begin, children_of, spoil
 from tests.support.waiting import eventually
 
 from modelfleet_agent import cli
@@ -46,6 +46,11 @@ def test_history_tells_what_served_and_what_failed_and_outlives_a_power_cut(
     told = capsys.readouterr().out
     assert f"{SLOT} runs demo/linear 1.0.0: quarantined" in told
     assert "failed 1 times: E_SELF_TEST" in told
+    assert cli.main(["why", "--json", "--dir", str(rig.dir), SLOT]) == cli.OK
+    [row] = json.loads(capsys.readouterr().out)
+    assert (row["slot"], row["version"], row["reason"]) == (SLOT, "1.0.0", "quarantined")
+    assert row["failed"][0]["code"] == "E_SELF_TEST"
+    assert "tried again later" in row["next"]
     assert cli.main(["why", "--dir", str(rig.dir), "other"]) == cli.ERROR
 
 
@@ -63,8 +68,9 @@ def test_a_rollback_by_hand_lasts_and_asks_no_network(
     rig.serves(new)
     since = len(rig.reports)
     rig.server.requests.clear()
-    assert cli.main(rollback) == cli.OK
-    assert "goes back to demo/linear 1.0.0" in capsys.readouterr().out
+    assert cli.main([*rollback, "--json"]) == cli.OK
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"slot": SLOT, "what": f"{SLOT} goes back to demo/linear 1.0.0"}
     row = rig.serves(old, since=since)
     assert rig.server.requests == []
     rig.kill()  # it outlives the agent
@@ -87,6 +93,8 @@ def test_a_rollback_to_what_is_not_allowed_is_refused(
     rig.fleet.revoke(revoked)
     rig.peer.publish(topics.RECALLS, rig.fleet.recalls(), retain=True)
     eventually(lambda: revoked in believe(rig.dir, rig.me.fleet).blocked, "it heard")
+    # it is on disk; the supervisor knows once the child that wrote it has ended
+    eventually(lambda: not children_of(rig, b"agent.trust"), "and took it in")
     code = cli.main(["rollback", "--dir", str(rig.dir), SLOT])
     rig.peer.publish(topics.RECALLS, b"", retain=True)
     assert code == cli.ERROR
@@ -108,7 +116,8 @@ def test_the_doctor_finds_what_is_wrong(
 
     healthy = examine()
     assert {name for name, ok in healthy.items() if not ok} <= {"disk"}
-    assert {"agent", "server", "broker", "runtime", "endpoint", SLOT} <= healthy.keys()
+    looked = {"agent", "settings", "server", "link", "broker", "runtime", "endpoint", SLOT}
+    assert looked <= healthy.keys()
     rig.kill()
     spoil(rig, old)
     rig.dir.chmod(0o755)

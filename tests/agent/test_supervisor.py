@@ -234,12 +234,17 @@ def test_a_runtime_that_dies_comes_back_and_after_three_deaths_what_ran_before(
     assert rig.answer()[0] == 200
 
 
-def kill_runtime(rig: Rig) -> None:
-    """End the runtime child with -9 and wait until it is gone."""
+def children_of(rig: Rig, module: bytes) -> list[int]:
+    """Return the processes that run a module for the agent."""
     assert rig.process
     children = Path(f"/proc/{rig.process.pid}/task").glob("*/children")
     pids = [int(pid) for path in children for pid in path.read_text().split()]
-    [pid] = [one for one in pids if b"agent.runtime\0" in command_of(one)]
+    return [one for one in pids if module + b"\0" in command_of(one)]
+
+
+def kill_runtime(rig: Rig) -> None:
+    """End the runtime child with -9 and wait until it is gone."""
+    [pid] = children_of(rig, b"agent.runtime")
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: b"agent.runtime\0" not in command_of(pid), "it is dead")
 

@@ -90,11 +90,24 @@ def why(options: argparse.Namespace) -> int:
     found = files.read_status(options.dir)
     slots = found.slots if found else {}
     names = [options.slot] if options.slot else sorted(slots)
+    rows = []
     for name in names:
         if name not in slots:
             raise UsageError("E_SLOT", f"this device has no slot {name!r}")
-        _print_why(name, slots[name], _memory(options.dir, name))
+        memory = _memory(options.dir, name)
+        rows.append(_why_row(name, slots[name], memory))
+        if not options.json:
+            _print_why(name, slots[name], memory)
+    if options.json:
+        print(json.dumps(rows, indent=2))
     return OK
+
+
+def _why_row(name: str, slot: files.SlotStatus, memory: SlotState) -> dict[str, object]:
+    row: dict[str, object] = msgspec.to_builtins(slot)
+    row["slot"], row["next"] = name, NEXT.get(slot.reason, "")
+    row["failed"] = [msgspec.to_builtins(one) for one in memory.quarantine]
+    return row
 
 
 def _memory(directory: Path, slot: str) -> SlotState:
@@ -150,7 +163,8 @@ def rollback(options: argparse.Namespace) -> int:
             continue
         if answer.code:
             raise UsageError(answer.code, answer.what)
-        print(answer.what)
+        said = json.dumps({"slot": options.slot, "what": answer.what})
+        print(said if options.json else answer.what)
         return OK
     raise UsageError("E_NO_ANSWER", f"the agent did not answer within {ANSWER_S:g} s")
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from modelfleet_agent import fsio
 from modelfleet_agent.clock import now_ms
 from modelfleet_agent.enrol import Enrolment, load_enrolment
-from modelfleet_agent.errors import AgentError, RetryableError, UsageError
+from modelfleet_agent.errors import AgentError, HeldError, RetryableError, UsageError
 from modelfleet_agent.journal import Pages
+from modelfleet_agent.link.permit import Permit
+from modelfleet_agent.link.routes import interface_to, matches
 from modelfleet_agent.runtime import probe
 from modelfleet_agent.settings.file import NAME, FileSettings, read_settings
 from modelfleet_agent.settings.link import LinkSettings
@@ -46,7 +48,7 @@ class Finding:
 
 
 def examine(directory: Path) -> Iterator[Finding]:
-    """Yield what is found; looks only, changes nothing.
+    """Yield what is found; looks only, and changes nothing.
 
     Raises:
         UsageError: `E_NOT_ENROLLED`: there is nothing to look at.
@@ -65,6 +67,7 @@ def examine(directory: Path) -> Iterator[Finding]:
         lambda: _private(directory),
         lambda: _space(directory),
         lambda: _server(me, settings.link),
+        lambda: _link(directory, me, settings.link),
         lambda: _broker(me),
         _runtime,
         lambda: _endpoint(directory),
@@ -115,6 +118,21 @@ def _server(me: Enrolment, link: LinkSettings) -> Finding:
     if status != OK_STATUS:
         return _bad("server", f"{me.server} answers {status}", "ask the operator")
     return _clock(me, date)
+
+
+def _link(directory: Path, me: Enrolment, link: LinkSettings) -> Finding:
+    """Say which way files come, and what the operator's rules make of it now."""
+    permit = Permit(link, directory)
+    place = Site(me.server, proxy=link.proxy_for(me.server)).place
+    name = interface_to(*place)
+    metered = "metered" if matches(name, link.metered) or not name else "not metered"
+    left = permit.left.bytes
+    told = "" if left is None else f"; {left >> 20:,} MiB of the byte budget are left"
+    try:
+        permit.open(*place)
+    except HeldError as error:
+        return _bad("link", error.what, "it goes on by itself; see agent.toml")
+    return Finding("link", ok=True, what=f"files come over {name}, {metered}{told}")
 
 
 def _clock(me: Enrolment, date: str) -> Finding:

@@ -26,6 +26,7 @@ def add_commands(commands: Any, add_dir: Callable[[Any], None]) -> None:  # noqa
     one = commands.add_parser("why", help="say why a slot runs what it runs")
     add_dir(one)
     one.add_argument("slot", nargs="?", help="all slots where it is left out")
+    one.add_argument("--json", action="store_true", help="for machines")
     one.set_defaults(command=_command("why"))
     one = commands.add_parser("history", help="say what happened here")
     add_dir(one)
@@ -38,6 +39,7 @@ def add_commands(commands: Any, add_dir: Callable[[Any], None]) -> None:  # noqa
     one.add_argument(
         "--hours", type=float, default=24.0, help="until what runs now may be tried again"
     )
+    one.add_argument("--json", action="store_true", help="for machines")
     one.set_defaults(command=_command("rollback"))
     one = commands.add_parser("doctor", help="look for what is wrong")
     add_dir(one)
