@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from modelfleet_agent.errors import UsageError
@@ -54,6 +55,21 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert found.link.proxy_for("https://fleet.example") == found.link.proxy
     assert found.link.proxy_for("http://Mirror.lan:8000") == ""
     assert found.link.proxy_for("http://10.0.0.7:8000") == ""
+
+
+def test_the_page_shows_every_key_with_its_default(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "agent.md").read_text()
+    block = page.partition("## Settings")[2].partition("    [link]")
+    lines = "[link]" + block[2].partition("\n**")[0]
+    text = "\n".join(line.removeprefix("    ") for line in lines.splitlines())
+    assert read_settings(write(tmp_path, text)) == FileSettings()
+    shown = {line.removeprefix("# ").partition(" =")[0] for line in text.splitlines()}
+    keys = {
+        field.name
+        for section in msgspec.structs.fields(FileSettings)
+        for field in msgspec.structs.fields(section.type)
+    }
+    assert keys <= shown
 
 
 @pytest.mark.parametrize(
