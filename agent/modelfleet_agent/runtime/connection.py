@@ -11,6 +11,7 @@ import httptools
 
 from modelfleet_agent.clock import monotonic_s
 from modelfleet_agent.runtime.exchange import Job, Request, Response, failure
+from modelfleet_agent.runtime.largebody import LargeBody, large_body
 
 MOST_CONNECTIONS = 256
 MOST_HEADER_BYTES = 32 << 10
@@ -50,6 +51,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._header_bytes = 0
         self._body = bytearray()
+        self._large: LargeBody | None = None
 
     def close(self) -> None:
         """Close once what was written is sent."""
@@ -88,6 +90,16 @@ class Connection(asyncio.Protocol):
             self._refuse(HTTPStatus.BAD_REQUEST, f"not HTTP: {error}")
         if self._refused and not self.busy:
             self._write(self._refused, keep=False)
+        elif self._large and not self._refused and self._transport:
+            self._large.done = self._large_done
+            self._transport.set_protocol(self._large)
+
+    def _large_done(self) -> None:
+        assert self._transport  # noqa: S101 - it just delivered
+        self._transport.set_protocol(self)
+        self.heard_s = monotonic_s()
+        self.on_message_complete()
+        self._parser = httptools.HttpRequestParser(self)  # the other one waits for a body
 
     # httptools
 
@@ -112,11 +124,14 @@ class Connection(asyncio.Protocol):
             self._too_large()
         if self._headers.get("expect", "").lower() == "100-continue" and not self._refused:
             self._send([b"HTTP/1.1 100 Continue\r\n\r\n"])
+        self._large = large_body(self._headers, self.connection_lost)
 
     def on_body(self, body: bytes) -> None:
         """Collect a part of the body, up to the limit."""
         if len(self._body) + len(body) > self._server.body_limit:
             self._too_large()
+        elif self._large:
+            self._large.take(body)
         elif not self._refused:
             self._body += body
 
@@ -124,10 +139,12 @@ class Connection(asyncio.Protocol):
         """Answer the request, or queue it behind the one that runs."""
         if self._refused:
             return
+        body = self._large.view if self._large else self._body
+        self._large = None
         path = self._target.partition(b"?")[0].decode("latin-1")
         method = self._parser.get_method().decode("ascii")
         request = Request(
-            method, unquote(path), self._headers, self._body, self._server.body_limit
+            method, unquote(path), self._headers, body, self._server.body_limit
         )
         self._todo.append((request, self._parser.should_keep_alive()))
         if not self.busy:

@@ -33,7 +33,7 @@ class Request:
     method: str
     path: str
     headers: Mapping[str, str]
-    body: bytes | bytearray
+    body: bytes | bytearray | memoryview
     most_bytes: int = 64 << 20
 
 
@@ -60,7 +60,7 @@ class Job:
     quick: bool
 
 
-def unpacked(request: Request) -> bytes | bytearray:
+def unpacked(request: Request) -> bytes | bytearray | memoryview:
     """Return the body without its `Content-Encoding`.
 
     Raises:

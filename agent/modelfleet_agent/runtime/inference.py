@@ -15,6 +15,7 @@ from modelfleet_agent.runtime.exchange import (
     failure,
     unpacked,
 )
+from modelfleet_agent.runtime.largebody import HEADER_LENGTH
 from modelfleet_agent.runtime.serving import Serving
 from modelfleet_agent.runtime.session import Session, brief
 from modelfleet_agent.runtime.slot import Resident
@@ -26,8 +27,6 @@ from modelfleet_agent.runtime.tensors import (
     decode_inputs,
     encode_output,
 )
-
-HEADER_LENGTH = "inference-header-content-length"
 
 
 class OutWish(msgspec.Struct):
