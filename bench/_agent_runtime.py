@@ -1,12 +1,11 @@
 """The runtime child: swaps under load, tails, rollbacks, memory, the endpoint's cost."""
 
 import json
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from bench import _agent_models as models
-from bench._agent_client import ask, request
+from bench._agent_client import ask, connect, request
 from modelfleet_agent.runtime.client import RuntimeClient
 from modelfleet_agent.runtime.session import Session
 from modelfleet_agent.settings import RuntimeSettings
 from modelfleet_agent.store import Placed, Store
 
 SLOT = "bench"
-SEND_BUFFER = 4 << 20  # of the client: a large request leaves it in one piece
 
 
 @dataclass
@@ -46,19 +44,23 @@ class Stage:
 def stage(*, workers: int = 2) -> Iterator[Stage]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "s.sock"
-        client = RuntimeClient(RuntimeSettings(port=None, socket=path, workers=workers))
+        client = RuntimeClient(RuntimeSettings(port=0, socket=path, workers=workers))
         client.start()
         yield Stage(Store(Path(folder) / "agent"), client, str(path))
         client.stop()
 
 
 @contextmanager
-def clients(made: Stage, count: int, pace_ms: float, shape: list[int]) -> Iterator[Any]:
+def clients(
+    address: str, count: int, pace_ms: float, shape: list[int], kind: str = "binary"
+) -> Iterator[Any]:
     """Run clients; the yielded list holds what they saw once the block ends."""
-    command = [sys.executable, "-m", "bench._agent_client", made.socket, str(pace_ms)]
+    command = [sys.executable, "-m", "bench._agent_client", address, str(pace_ms)]
     processes = [
         subprocess.Popen(
-            [*command, json.dumps(shape)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*command, json.dumps(shape), kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         for _ in range(count)
     ]
@@ -83,7 +85,7 @@ def failed_requests(swaps: int) -> dict[str, Any]:
             models.release(made.store, models.small(n), f"{n}.0.0") for n in range(3)
         ]
         made.swap(releases[0])
-        with clients(made, 2, 0, [1, 64]) as seen:
+        with clients(made.socket, 2, 0, [1, 64]) as seen:
             for number in range(1, swaps + 1):
                 made.swap(releases[number % 3])
     requests = sum(len(one["spans"]) for one in seen)
@@ -103,7 +105,7 @@ def p99_ratio(swaps: int, *, count: int, load: float) -> tuple[float, int]:
         run_ms = run_time_ms(releases[0])
         pace = run_ms / load if load < 1 else 0.0
         windows = []
-        with clients(made, count, pace, [48, 512]) as seen:
+        with clients(made.socket, count, pace, [48, 512]) as seen:
             time.sleep(2)
             for number in range(1, swaps + 1):
                 windows.append(made.swap(releases[number % 3]))
@@ -116,6 +118,11 @@ def p99_ratio(swaps: int, *, count: int, load: float) -> tuple[float, int]:
         near |= (spans[:, 0] < ended + 100_000) & (spans[:, 1] > began)
     took = (spans[:, 1] - spans[:, 0]) / 1000
     steady = np.percentile(took[~near], 99)
+    after = np.percentile(took[near & ~inside], 99) / steady
+    loads = spread([(ended - began) / 1e6 for began, ended in windows])
+    print(
+        f"  p99 steady {steady:.2f} ms; 0.1 s after a swap {after:.2f} of it; loads {loads}"
+    )
     return float(np.percentile(took[inside], 99) / steady), int(inside.sum())
 
 
@@ -137,17 +144,23 @@ def rollbacks() -> dict[str, float]:
             models.release(made.store, models.layers(22, 1024, rows=1, seed=n), f"9.{n}.0")
             for n in range(3)
         ]
-        bare = median(bare_load_s(big[0]) for _ in range(5))
-        cold = []
-        for number in range(7):
+        bare, cold = [], []
+        for number in range(9):  # in turns, so that both see the same machine
+            bare.append(bare_load_s(big[number % 3]))
             began, ended = made.swap(big[number % 3])
             cold.append((ended - began) / 1e6)
+    print(f"  cold, seconds: bare {spread(bare)}, rollback {spread(cold)}")
     return {
         "rollback_pointer_ms": round(pointer, 4),
         "rollback_answer_ms": round(answer, 3),
         "rollback_cold_s": round(median(cold), 3),
-        "rollback_cold_ratio": round(median(cold) / bare, 3),
+        "rollback_cold_ratio": round(median(cold) / median(bare), 3),
     }
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return median, least and most."""
+    return f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 def hot(made: Stage, releases: list[Placed]) -> tuple[float, float]:
@@ -155,8 +168,7 @@ def hot(made: Stage, releases: list[Placed]) -> tuple[float, float]:
     for placed in releases:
         made.swap(placed)
     pointers, answers = [], []
-    with socket.socket(socket.AF_UNIX) as one:
-        one.connect(made.socket)
+    with connect(made.socket) as one:
         plain = median(timed(lambda: ask(one, body)) for _ in range(100))
         for _ in range(100):
             began = now_us()
@@ -174,9 +186,9 @@ def timed(call: Callable[[], object]) -> int:
 
 
 def bare_load_s(placed: Placed) -> float:
-    """Hash, open and warm the same files in a fresh process, import not counted."""
+    """Open and run the same files in a fresh process; imports and hashing not counted."""
     code = (
-        "import sys,time,json,onnxruntime as o,numpy as n,hashlib\n"
+        "import sys,time,onnxruntime as o,numpy as n\n"
         "path,gold=sys.argv[1:]\nbegan=time.monotonic()\n"
         "options=o.SessionOptions(); options.intra_op_num_threads=1\n"
         "s=o.InferenceSession(path,options,providers=['CPUExecutionProvider'])\n"
@@ -212,22 +224,3 @@ def settled_kib(made: Stage) -> int:
         time.sleep(0.1)
         lowest = min(lowest, made.client.statistics().rss_kib)
     return lowest
-
-
-def endpoint(model: bytes, shape: list[int], count: int) -> float:
-    """µs that the endpoint adds to `session.run`, over its Unix socket, binary tensors."""
-    with stage(workers=1) as made:
-        placed = models.release(made.store, model, "1.0.0")
-        session = Session(placed, threads=1)
-        x = np.zeros(shape, np.float32)
-        made.swap(placed)
-        body = request(shape)
-        inside, outside = [], []
-        with socket.socket(socket.AF_UNIX) as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-            one.connect(made.socket)
-            for _ in range(count):  # in turns, so that both see the same machine
-                inside.append(timed(lambda: session.run({"x": x}, ["y"])))
-                outside.append(timed(lambda: ask(one, body)))
-        session.close()
-    return median(outside) - median(inside)

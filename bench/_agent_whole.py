@@ -6,6 +6,7 @@ import sys
 import tempfile
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,9 +20,13 @@ from tests.support.solo_http import serve
 from bench import _agent_models as models
 from bench._agent_runtime import bare_load_s
 from modelfleet_agent.clock import now_ms
+from modelfleet_agent.journal import Pages, read_value
 from modelfleet_agent.link.fetch import DeltaOffer, Fetcher
 from modelfleet_agent.runtime import patch as patching
 from modelfleet_agent.store import Store
+from modelfleet_agent.update.engine import PAGE
+from modelfleet_agent.update.phases import Phase
+from modelfleet_agent.update.work import Entry
 from modelfleet_manifests import delta
 from modelfleet_manifests.release import Schema, Tensor
 
@@ -44,7 +49,9 @@ def whole(idle_s: float) -> dict[str, Any]:
         broker = make_broker("embedded", folder / "broker")
         address = broker.start()
         try:
-            with serve(SoloFleet(now=now_ms())) as server:
+            fleet = SoloFleet(now=now_ms())
+            fleet.tells = now_ms  # models take a while to make: its clock must go on
+            with serve(fleet) as server:
                 rig = Rig(folder / "agent", server, address)
                 rig.enrol()
                 try:
@@ -69,23 +76,68 @@ def update(rig: Rig) -> dict[str, Any]:
     digests = [one.variants[0].files[0].digest for one in (new, old)]
     blob = rig.fleet.files.add_delta(digests[0], digests[1], patch)
     rig.fleet.publish()
-    began = time.monotonic()
-    rig.deploy(new, old)
-    row = rig.serves(new)
-    took = time.monotonic() - began
+    with Phases(rig.dir / "journal" / rigs.SLOT) as phases:
+        began = time.monotonic()
+        rig.deploy(new, old)
+        row = rig.serves(new)
+        took = time.monotonic() - began
+    print(f"  phases of the update: {phases.told(began)}; reported after {took:.3f} s")
     assert row.method == "delta"
-    parts = sum_of_parts(rig, digests, DeltaOffer(blob, len(patch), "td1", 1 << 20), second)
+    offer = DeltaOffer(blob, len(patch), "td1", 1 << 20)
+    parts = sum_of_parts(rig, digests, offer, second)
+    served = phases.ended - began
     return {
-        "update_ratio": round(took / parts, 3),
-        "update_s": round(took, 3),
-        "update_parts_s": round(parts, 3),
+        "update_ratio": round(served / sum(parts.values()), 3),
+        "update_s": round(served, 3),
+        **{f"update_{name}_s": round(value, 3) for name, value in parts.items()},
         "delta_bytes": len(patch),
     }
 
 
-def sum_of_parts(rig: Rig, digests: list[str], offer: DeltaOffer, data: bytes) -> float:
+class Phases:
+    """Follows the journal of a slot: when which phase began."""
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._seen: list[tuple[float, str]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow)
+
+    def __enter__(self) -> "Phases":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def ended(self) -> float:
+        """When the release served and was kept, by the monotonic clock."""
+        return self._seen[-1][0]
+
+    def told(self, began: float) -> str:
+        """Return the seconds that each phase took."""
+        before = [("idle", began), *((phase, at) for at, phase in self._seen)]
+        return ", ".join(
+            f"{phase} {after - at:.3f}" for (phase, at), (_, after) in pairwise(before)
+        )
+
+    def _follow(self) -> None:
+        last = Phase.IDLE.value
+        while not self._stop.wait(0.002):
+            found = read_value(Pages(self._journal, size=PAGE), Entry, Entry()).phase.value
+            if found != last:
+                self._seen.append((time.monotonic(), found))
+                last = found
+
+
+def sum_of_parts(
+    rig: Rig, digests: list[str], offer: DeltaOffer, data: bytes
+) -> dict[str, float]:
     """Transfer, apply in a limited child, bare load: each alone, medians of three."""
-    me, took = rig.me, []
+    me = rig.me
+    took: dict[str, list[float]] = {"transfer": [], "apply": [], "load": []}
     base = rig.dir / "store" / digests[1]
     for number in range(3):
         store = Store(rig.dir.parent / f"parts{number}")
@@ -93,12 +145,13 @@ def sum_of_parts(rig: Rig, digests: list[str], offer: DeltaOffer, data: bytes) -
         fetcher = Fetcher(me.server, me.token, store)
         got = fetcher.fetch_patch(offer)
         fetcher.close()
-        out = store.partials / "out"
+        took["transfer"].append(time.monotonic() - began)
+        out, began = store.partials / "out", time.monotonic()
         patching.run(base, got.path, out, digest=digests[0], length=len(data))
-        spent = time.monotonic() - began
+        took["apply"].append(time.monotonic() - began)
         placed = models.release(store, data, "1.1.0")
-        took.append(spent + bare_load_s(placed))
-    return median(took)
+        took["load"].append(bare_load_s(placed))
+    return {name: median(values) for name, values in took.items()}
 
 
 def idle(rig: Rig, seconds: float) -> dict[str, Any]:

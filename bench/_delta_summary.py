@@ -85,15 +85,18 @@ def measure_speed(large: list[Row], rows: dict[str, Row], baseline_kib: int) -> 
         if found:
             speed[f"apply_mb_s_{kind}"] = min(found)
     ours = [row["codecs"][OURS] for row in rows.values() if OURS in row["codecs"]]
-    speed["apply_kib_over_baseline"] = max(one["apply_kib"] for one in ours) - baseline_kib
-    speed["encode_s_per_90_mb"] = max(
-        facts["encode_cpu_s"] * 90e6 / rows[pair["name"]]["new_bytes"]
-        for pair, facts in measured
-    )
-    speed["encode_memory_of_old"] = max(
-        (facts["encode_kib"] - baseline_kib) * 1024 / rows[pair["name"]]["old_bytes"]
-        for pair, facts in measured
-    )
+    if ours:
+        most = max(one["apply_kib"] for one in ours)
+        speed["apply_kib_over_baseline"] = most - baseline_kib
+    if measured:
+        speed["encode_s_per_90_mb"] = max(
+            facts["encode_cpu_s"] * 90e6 / rows[pair["name"]]["new_bytes"]
+            for pair, facts in measured
+        )
+        speed["encode_memory_of_old"] = max(
+            (facts["encode_kib"] - baseline_kib) * 1024 / rows[pair["name"]]["old_bytes"]
+            for pair, facts in measured
+        )
     shares = [share for row in rows.values() if (share := _of_hdiffpatch(row))]
     if shares:
         speed["encode_of_hdiffpatch"] = _mean(shares)

@@ -1,18 +1,20 @@
 """What the agent costs, and what an update costs the requests that come meanwhile.
 
-`python -m bench.agent [--runs N] [--swaps N] [--quick]`. The last line is one JSON object.
-Ratios are of one run on one machine; tails pool at least 200 swaps; medians of the runs.
-`mlserver_ratio` is null: MLServer is not installed by this benchmark.
+`python -m bench.agent [--runs N] [--swaps N] [--quick] [--only PART]`. The last line is one
+JSON object. Ratios are of one run on one machine; tails pool at least 200 swaps; medians of
+the runs. `mlserver_ratio` is null, and a line says why, where MLServer cannot be installed.
 """
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from bench import _agent_models as models
 from bench import _agent_runtime as runtime
+from bench._agent_endpoint import endpoints
+from bench._agent_peer import against_mlserver
 from bench._agent_whole import whole
 
 KEYS = (
@@ -44,6 +46,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--swaps", type=int, default=40, help="per run, for the tails")
     parser.add_argument("--quick", action="store_true", help="one run of each")
+    parser.add_argument("--only", action="append", metavar="PART", help="such as `leak`")
     options = parser.parse_args()
     runs, swaps = (1, 200) if options.quick else (options.runs, options.swaps)
     figures: dict[str, Any] = dict.fromkeys(KEYS)
@@ -53,24 +56,20 @@ def main() -> int:
         ("rollbacks", lambda: medians(runs, runtime.rollbacks)),
         ("leak", lambda: medians(runs, runtime.leak)),
         ("endpoint", endpoints),
+        ("mlserver", against_mlserver),
         ("half", lambda: {"p99_ratio_half": tails(runs, swaps, count=1, load=0.5)}),
         ("full", lambda: {"p99_ratio_full": tails(runs, swaps, count=2, load=1.0)}),
     ]
     for name, part in parts:
+        if options.only and name not in options.only:
+            continue
+        began = time.monotonic()
         found = part()
-        print(f"{name}: {json.dumps(found)}", flush=True)
+        took = time.monotonic() - began
+        print(f"{name}: {json.dumps(found)} ({took:.0f} s)", flush=True)
         figures |= {key: value for key, value in found.items() if key in KEYS}
     print(json.dumps(figures))
     return 0
-
-
-def endpoints() -> dict[str, Any]:
-    return {
-        "endpoint_small_us": round(runtime.endpoint(models.small(0), [1, 64], 2000), 1),
-        "endpoint_large_us": round(
-            runtime.endpoint(models.image(), [1, 3, 320, 320], 300), 1
-        ),
-    }
 
 
 if __name__ == "__main__":

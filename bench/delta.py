@@ -59,7 +59,7 @@ def _run_all(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         rows[pair["name"]] = row
         _print_pair(pair["name"], row)
     baseline = _run("baseline", "-", "-", "-")["peak_kib"]
-    large = _measure_large()
+    large = _measure_large() if options.speed else {"pairs": [], "rows": {}}
     groups = summarize(pairs, rows)
     speed = measure_speed(large["pairs"], rows | large["rows"], baseline)
     goals = judge(groups, speed)
@@ -117,6 +117,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="regular expression for names of pairs")
     parser.add_argument("--codecs", default="", help="names, comma-separated")
     parser.add_argument("--svg", type=Path, help="write the picture here")
+    parser.add_argument(
+        "--no-speed", dest="speed", action="store_false", help="leave out the large pairs"
+    )
     parser.add_argument("--json", action="store_true", help="print the JSON object alone")
     return parser.parse_args()
 
