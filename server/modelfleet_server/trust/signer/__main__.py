@@ -13,9 +13,11 @@ import resource
 import socket
 import sys
 import threading
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_server.kit.clock import now_ms
@@ -30,6 +32,9 @@ from modelfleet_server.trust.signer.remote import listen
 log = logging.getLogger("modelfleet.signer")
 _PR_SET_DUMPABLE = 4
 MEMORY = "signer.db"
+PATIENCE_S, PAUSE_S = 2.0, 0.02
+_HELD: list[IO[str]] = []
+"""Open for as long as the process lives."""
 
 
 def hide() -> None:
@@ -88,11 +93,7 @@ def main(keys: Path, path: Path) -> None:
     """
     hide()
     os.umask(0o077)
-    lock = (keys.parent / ".signer.lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ConflictError(f"another signer has the keys in {keys.parent}") from None
+    _take_turn(keys.parent / ".signer.lock")
     memory = Memory(keys.parent / MEMORY)
     desk = Desk(partial(read_rings, keys), memory, now_ms)
     listener = listen(path)
@@ -101,6 +102,29 @@ def main(keys: Path, path: Path) -> None:
     sys.stdin.buffer.read()
     with suppress(FileNotFoundError):
         path.unlink()
+    memory.close()
+
+
+def _take_turn(path: Path) -> None:
+    """Hold a lock until this process ends; the one before may be about to.
+
+    Raises:
+        ConflictError: It does not.
+    """
+    lock = path.open("a+")
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise ConflictError(
+                    f"another signer has the keys in {path.parent}"
+                ) from None
+            time.sleep(PAUSE_S)
+        else:
+            _HELD.append(lock)
+            return
 
 
 def tell(said: dict[str, object]) -> None:
