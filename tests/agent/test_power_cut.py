@@ -8,14 +8,25 @@ changes go through `fsio`: the trace fails where one does not.
 from pathlib import Path
 
 import pytest
-from tests.agent.power_cut import Refusal, Removal, Return, Story, Update, Withdrawal
+from tests.agent.power_cut import (
+    Packed,
+    Refusal,
+    Removal,
+    Return,
+    Story,
+    Update,
+    Withdrawal,
+)
 from tests.agent.rig import Rig
 from tests.support.kill import KillPoint, Order
 
-STORIES = [Update, Refusal, Withdrawal, Removal, Return]
+STORIES = [Update, Packed, Refusal, Withdrawal, Removal, Return]
 # What depends on the moment, not on the story: how many reports, how often the status.
 # The first one of each is tried; it may not come at all.
-BY_CHANCE = ("/outbox", "/agent.json", "/.tmp-agent.json", "/history", "/.")
+BY_CHANCE = (
+    *("/outbox", "/agent.json", "/.tmp-agent.json", "/history", "/."),
+    *("/tuf", "/trust", "/floors"),  # how often it is refreshed: test_power_cut_metadata.py
+)
 
 
 def is_by_chance(point: KillPoint) -> bool:

@@ -8,6 +8,10 @@ so that two runs of the same update name the same changes.
     trace   write each change to a file, and each one that does not go through `fsio`
     kill    die with -9 just before a change
     a name  of an errno, such as ENOSPC: changes fail from there on, `times` in all
+
+The metadata child runs in the harness, too, and takes the agent with it when it dies, as a
+power cut does. What python-tuf writes there does not go through `fsio`: each such change is
+a point of its own.
 """
 
 import errno
@@ -23,9 +27,14 @@ from pathlib import Path
 
 from modelfleet_agent import fsio
 from modelfleet_agent.cli import main
+from modelfleet_agent.runtime.children import python_child
+from modelfleet_agent.trust import door
 
 HERE = Path(__file__)
-_IDS = re.compile(r"dev-[0-9a-f]{8}|[0-9a-f]{32,}|\d+")
+_IDS = re.compile(
+    r"dev-[0-9a-f]{8}|[0-9a-f]{32,}|\d+|(?<=/)tmp[a-z0-9_]{8}|(?<=floors\.)[ab]"
+)
+CHILD = "modelfleet_agent.trust"
 # What Python tells of changes of the disk: the event, and which argument is the path.
 _CHANGES = {
     "os.rename": 1,
@@ -102,15 +111,28 @@ def enumerate_points(lines: Sequence[str]) -> list[KillPoint]:
 
 
 class Harness:
-    """Looks at each change of this process."""
+    """Looks at each change of this process.
 
-    def __init__(self, control: Path, root: Path) -> None:
+    Args:
+        control: Holds the order.
+        root: The agent's directory.
+        child: This is the metadata child: one of several in a row, so that they count in a
+            file, and kill their parent first.
+    """
+
+    def __init__(self, control: Path, root: Path, *, child: bool = False) -> None:
         self._control = control
         self._root = root
+        self._child = child
         self._stamp: tuple[int, int] = (0, 0)
         self._order: Order | None = None
         self._count = self._failed = 0
         self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Know the order before the first change."""
+        with self._lock:
+            self._read()
 
     def look(self, operation: str, path: Path) -> None:
         """Take one change; called just before it."""
@@ -125,9 +147,9 @@ class Harness:
                 self._act(order, operation)
 
     def audit(self, event: str, arguments: Sequence[object]) -> None:
-        """Trace a change that nobody announced."""
+        """Trace a change that nobody announced; in the child it is a point."""
         order = self._order
-        if order is None or order.do != "trace":
+        if order is None or (order.do != "trace" and not self._child):
             return
         place = _CHANGES.get(event)
         if event == "open":
@@ -137,7 +159,11 @@ class Harness:
         if isinstance(path, int) or path is None:
             return
         text = os.fsdecode(path)  # type: ignore[arg-type]  # a path, as Python tells it
-        if text.startswith(str(self._root)) and not _in_fsio():
+        if not text.startswith(str(self._root)) or _in_fsio():
+            return
+        if self._child:
+            self.look(event, Path(text))
+        else:
             self._write(order, f"UNANNOUNCED {event} {shorten(Path(text), self._root)}")
 
     def _read(self) -> Order | None:
@@ -162,11 +188,20 @@ class Harness:
             return False
         if not re.search(point.pattern, name):
             return False
-        self._count += 1
+        self._count = self._count_on() if self._child else self._count + 1
         return self._count == point.count
+
+    def _count_on(self) -> int:
+        """Count over all children of an order."""
+        path = self._control.with_suffix(f".{self._stamp[0]}")
+        with path.open("ab") as file:
+            file.write(b".")
+            return file.tell()
 
     def _act(self, order: Order, operation: str) -> None:
         if order.do == "kill":
+            if self._child:
+                os.kill(os.getppid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
         if order.do == "ENOSPC" and operation not in NO_SPACE:
             return  # a full disk can still be tidied
@@ -190,9 +225,37 @@ def _in_fsio() -> bool:
     return False
 
 
-if __name__ == "__main__":
-    root = Path(sys.argv[sys.argv.index("--dir") + 1])
-    harness = Harness(Path(sys.argv[1]), root)
+def watch_over(harness: Harness) -> None:
+    """Let `harness` look at this process."""
+    harness.begin()
     fsio.watch(harness.look)
     sys.addaudithook(harness.audit)
-    sys.exit(main(sys.argv[2:]))
+
+
+def run_agent(control: Path, arguments: list[str]) -> int:
+    """Run `modelfleet-agent`, with its metadata child in the harness."""
+    root = Path(arguments[arguments.index("--dir") + 1])
+
+    def start(module: str, *more: str) -> list[str]:
+        if module != CHILD:
+            return python_child(module, *more)
+        return [sys.executable, "-P", str(HERE), str(control), CHILD, str(root)]
+
+    door.python_child = start
+    watch_over(Harness(control, root))
+    return main(arguments)
+
+
+def run_child(control: Path, root: Path) -> None:
+    """Run the metadata child."""
+    from modelfleet_agent.trust.__main__ import main as refresh  # noqa: PLC0415 - only here
+
+    watch_over(Harness(control, root, child=True))
+    refresh()
+
+
+if __name__ == "__main__":
+    if sys.argv[2] == CHILD:
+        run_child(Path(sys.argv[1]), Path(sys.argv[3]))
+    else:
+        sys.exit(run_agent(Path(sys.argv[1]), sys.argv[2:]))
