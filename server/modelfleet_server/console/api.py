@@ -12,6 +12,7 @@ from modelfleet_server.compliance.domain import Compliance
 from modelfleet_server.console.device import DeviceView, device_view
 from modelfleet_server.console.fleet import Ask, FleetView, chips, fleet_view
 from modelfleet_server.console.jobs import JobsView, jobs_view
+from modelfleet_server.console.models import WhichVersion, version_view, versions_view
 from modelfleet_server.console.pages import PageRoute, render, see
 from modelfleet_server.console.rollouts import undo_of
 from modelfleet_server.console.streams import Shots, follow
@@ -135,6 +136,27 @@ def get_jobs(
     return render(
         request, "jobs.html", actor=actor, view=view, after=after, live=LIVE_JOBS + query
     )
+
+
+@router.get("/models")
+def get_models(
+    request: Request, session: ReadDep, actor: ViewerDep, now: NowDep, after: AfterDep = ""
+) -> Response:
+    """List the versions of all models."""
+    view = versions_view(session, after)
+    return render(request, "models.html", actor=actor, view=view, after=after, now=now)
+
+
+@router.get("/models/{namespace}/{name}/{version}")
+def get_version(
+    which: Annotated[WhichVersion, Depends()],
+    request: Request,
+    session: ReadDep,
+    actor: ViewerDep,
+) -> Response:
+    """Show what was tried for a version, and what ships where."""
+    view = version_view(session, which.model, which.version)
+    return render(request, "version.html", actor=actor, view=view)
 
 
 @router.post("/jobs/{job_id}/cancel")

@@ -8,6 +8,8 @@ apart. Tones are those that a technician reads from two metres (findings: contra
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from modelfleet_server.builds.domain import State as BuildState
+from modelfleet_server.catalog.domain import State as VersionState
 from modelfleet_server.compliance.domain import Compliance
 from modelfleet_server.jobs.domain import State as JobState
 from modelfleet_server.rollouts.domain import State
@@ -55,6 +57,22 @@ JOB = {
     JobState.CANCELLED: Look("cancelled", "barred", "plain"),
 }
 
+BUILD = {
+    BuildState.QUEUED: Look("building", "turn", "plain"),
+    BuildState.AWAITING: Look("waits for devices", "clock", "plain"),
+    BuildState.DONE: Look("built", "check", "good"),
+    BuildState.FAILED: Look("failed", "cross", "bad"),
+}
+
+VERSION = {
+    VersionState.BUILDING: Look("building", "turn", "plain"),
+    VersionState.BUILT: Look("built", "check", "plain"),
+    VersionState.PROPOSED: Look("proposed", "clock", "plain"),
+    VersionState.RELEASED: Look("released", "check", "good"),
+    VersionState.REVOKED: Look("revoked", "barred", "bad"),
+    VersionState.FAILED: Look("failed", "cross", "bad"),
+}
+
 GATE = {
     Outcome.PENDING: Look("undecided", "clock", "plain"),
     Outcome.PASS: Look("passed", "check", "good"),
@@ -90,6 +108,15 @@ def clock(at_ms: int) -> str:
 def count(number: int, one: str = "device", many: str = "devices") -> str:
     """Return a number with its noun: `1 device`, `1,900 devices`."""
     return f"{number:,} {one if number == 1 else many}"
+
+
+def size(count: float) -> str:
+    """Return bytes in the unit that suits them."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:  # noqa: PLR2004
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
 
 
 def points(share: float) -> str:
