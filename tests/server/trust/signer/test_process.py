@@ -57,20 +57,31 @@ server.stop()
 """
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> Path:
-    database = make_database(tmp_path / "db")
-    begin(database, tmp_path)
+def _begin(folder: Path) -> SignerChild:
+    """Begin a fleet in `folder` and start its signer there."""
+    database = make_database(folder / "db")
+    begin(database, folder)
     database.close()
-    return tmp_path / "keys" / "online.key"
-
-
-@pytest.fixture
-def child(keys: Path, tmp_path: Path) -> Iterator[SignerChild]:
-    child = SignerChild(keys, tmp_path / "signer.sock")
+    child = SignerChild(folder / "keys" / "online.key", folder / "signer.sock")
     child.start()
     child.wait_ready()
+    return child
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[SignerChild]:
+    """A signer of its own, to be stopped or killed."""
+    child = _begin(tmp_path)
     yield child
+    child.stop()
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where a signer listens that outlives what a test does to it."""
+    folder = tmp_path_factory.mktemp("signer")
+    child = _begin(folder)
+    yield folder / "signer.sock"
     child.stop()
 
 
@@ -120,13 +131,26 @@ def test_the_socket_is_for_its_owner_only_and_gone_afterwards(
     assert not path.exists()
 
 
+HIDDEN = """
+import ctypes
+from modelfleet_server.trust.signer.__main__ import hide
+
+dumpable = ctypes.CDLL(None).prctl
+before = dumpable(3, 0, 0, 0, 0)
+hide()
+print(before, dumpable(3, 0, 0, 0, 0))
+"""
+"""PR_GET_DUMPABLE: the kernel lets no other process of the user read memory where it is 0."""
+
+
 def test_other_processes_of_the_user_cannot_read_its_memory(child: SignerChild) -> None:
-    if os.geteuid() == 0:
-        status = Path(f"/proc/{child.pid}/mem").stat()
-        assert status.st_uid == 0  # not dumpable: its files belong to root
-        return
-    with pytest.raises(PermissionError):
-        Path(f"/proc/{child.pid}/mem").read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-c", HIDDEN], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1", "0"]
+    if os.geteuid():  # root may read everything
+        with pytest.raises(PermissionError):
+            Path(f"/proc/{child.pid}/mem").read_bytes()
 
 
 def test_a_signer_that_dies_is_started_again_and_goes_on_where_it_was(
@@ -148,10 +172,11 @@ def test_without_a_signer_the_error_says_what_to_start(tmp_path: Path) -> None:
 
 
 def test_keys_that_are_missing_or_taken_are_named_at_the_start(
-    child: SignerChild, keys: Path, tmp_path: Path
+    path: Path, tmp_path: Path
 ) -> None:
-    for path, why in ((tmp_path / "none.key", "none.key"), (keys, "another signer")):
-        other = SignerChild(path, tmp_path / "other.sock")
+    taken = path.parent / "keys" / "online.key"
+    for keys, why in ((tmp_path / "none.key", "none.key"), (taken, "another signer")):
+        other = SignerChild(keys, tmp_path / "other.sock")
         other.start()
         with pytest.raises(UnavailableError, match=why):
             other.wait_ready()
@@ -161,10 +186,7 @@ def test_keys_that_are_missing_or_taken_are_named_at_the_start(
 @pytest.mark.parametrize(
     "noise", [b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\1\xc1", b"\0\0\0\5ab", b"\xff" * 64, b""]
 )
-def test_noise_closes_one_connection_and_harms_no_other(
-    child: SignerChild, tmp_path: Path, noise: bytes
-) -> None:
-    path = tmp_path / "signer.sock"
+def test_noise_closes_one_connection_and_harms_no_other(path: Path, noise: bytes) -> None:
     with connect(path) as stranger:
         stranger.settimeout(20)
         stranger.sendall(noise)
@@ -176,13 +198,11 @@ def test_noise_closes_one_connection_and_harms_no_other(
     signer.close()
 
 
-def test_what_the_signer_refuses_is_raised_where_it_was_asked(
-    child: SignerChild, tmp_path: Path
-) -> None:
-    signer = RemoteSigner(tmp_path / "signer.sock")
+def test_what_the_signer_refuses_is_raised_where_it_was_asked(path: Path) -> None:
+    signer = RemoteSigner(path)
     with pytest.raises(RefusedError, match="no documents of kind 'release'"):
         signer.sign_documents("release", [b"{}"], [])
-    with connect(tmp_path / "signer.sock") as raw:
+    with connect(path) as raw:
         wire.send(raw, wire.Learn([("root", b"{}")]))
         answer = wire.receive_answer(raw)
     assert isinstance(answer, wire.Refused)
