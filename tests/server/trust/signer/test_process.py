@@ -140,7 +140,7 @@ before = dumpable(3, 0, 0, 0, 0)
 hide()
 print(before, dumpable(3, 0, 0, 0, 0))
 """
-"""PR_GET_DUMPABLE: the kernel lets no other process of the user read memory where it is 0."""
+"""PR_GET_DUMPABLE: where it is 0 no other process of the user may read the memory."""
 
 
 def test_other_processes_of_the_user_cannot_read_its_memory(child: SignerChild) -> None:
