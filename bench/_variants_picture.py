@@ -35,6 +35,29 @@ def draw(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the same in Markdown, as docs/variants.md holds it."""
+    lines = [
+        "| model | profile | ships | score | drop | emulated | time | size | build |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [row["model"], row["profile"], row["variant"] or row["why"]]
+        if row["variant"]:
+            emulated = [f"{cpu} {score:.3f}" for cpu, score in row["emulated"].items()]
+            measured = row["profile"].startswith("x86")
+            cells += [
+                f"{row['accuracy']:.3f}",
+                f"{row['accuracy_drop']:.3f}",
+                ", ".join(emulated or row["unproven"]) or "-",
+                f"{row['latency_ratio']:.2f}" if measured else "-",
+                f"{row['size_ratio']:.2f}",
+                f"{row['build_s']:.0f} s",
+            ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _legend(x: int, colour: str, text: str) -> str:
     return (
         f'<rect x="{x}" y="10" width="12" height="10" fill="{colour}"/>'

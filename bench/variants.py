@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench._variants_models import SUBJECTS, MissingError, Subject
-from bench._variants_picture import draw
+from bench._variants_picture import draw, table
 from modelfleet_server.builds import children, emulation
 from modelfleet_server.builds.choosing import Candidate, interval
 from modelfleet_server.builds.domain import BuildJob, Limits
@@ -54,6 +54,7 @@ def main() -> None:
         release_s = _release_s(Path(folder)) if re.search(options.models, WHOLE) else None
     for name, why in missing.items():
         print(f"{name}: left out, {why}")
+    print(table(rows))
     if options.picture:
         options.picture.write_text(draw(rows))
     result = {"models": rows, "missing": missing, "digits_release_s": release_s}

@@ -13,6 +13,9 @@
 | `verifying`  | builds a variant again, and says what differs                          |
 | `emulation`, `scoring` | numbers as another processor computes them                   |
 | `plain`      | a first run, on plain inputs                                           |
+| `metrics`    | how good answers are, by the kind of task                              |
+| `cleaning`, `fourbits` | steps that are done here and not by ONNX Runtime             |
+| `toolchain`  | the tools' versions and the lock file that names them all              |
 | `door`, `graph` | static checks of an ONNX file before anything loads it              |
 | `datasets`   | evaluation and calibration sets                                        |
 | `making`     | one build from end to end, of `steps`, `evaluate`, `golden`, `patches` |
