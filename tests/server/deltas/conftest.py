@@ -24,7 +24,7 @@ from modelfleet_server.deltas.planner import Planner
 from modelfleet_server.deltas.service import KIND, Order
 from modelfleet_server.deltas.tables import Delta
 from modelfleet_server.devices.domain import DeviceState
-from modelfleet_server.devices.tables import Device, SlotState
+from modelfleet_server.devices.tables import Device, Member, SlotState
 from modelfleet_server.jobs import service as jobs
 from modelfleet_server.jobs.run import Run
 from modelfleet_server.kit.db import Database
@@ -83,8 +83,15 @@ class Yard:
         self.files[version], self.releases[version] = master.digest, ref
         return ref
 
-    def run(self, version: str, count: int = 1, *, wanted: str | None = None) -> None:
-        """Let so many new devices report that they run a version."""
+    def run(
+        self,
+        version: str | None,
+        count: int = 1,
+        *,
+        wanted: str | None = None,
+        group: str | None = None,
+    ) -> None:
+        """Let so many new devices report that they run a version, or None for nothing."""
         facts = json.dumps(write_facts(X86))
         with self.database.write() as session:
             for _ in range(count):
@@ -98,6 +105,10 @@ class Yard:
                     )
                 )  # fmt: skip
                 session.flush()
+                if group is not None:
+                    session.add(Member(group_id=group, device=name))
+                if version is None:
+                    continue
                 session.add(
                     SlotState(
                         device=name, slot=SLOT, phase="idle", action="keep",

@@ -20,6 +20,7 @@ from modelfleet_server.demo.waiting import keep_promise, wait_for
 
 WAVES = ("canary", "50%", "all")
 ROLLOUT_S = 120.0
+DELTAS_S = 60.0
 ENDED = ("done", "undone", "paused")
 STRONG = 19
 """Level of zstd that the whole files are compressed with, to be fair to them."""
@@ -74,6 +75,7 @@ def _start(play: Play, version: str) -> Json:
         "version": version,
         "waves": list(WAVES),
     }
+    _await_deltas(play, version)
     plan = play.client.post("/rollouts/plan", wish)
     fetched = {one["method"] for one in plan["devices"]}
     play.did(
@@ -85,6 +87,24 @@ def _start(play: Play, version: str) -> Json:
     waves = " ".join(f"--wave {one}" for one in WAVES)
     play.by_hand(f"modelfleet rollout start {MODEL}@{version} --group {GROUP} {waves}")
     return made
+
+
+def _await_deltas(play: Play, version: str) -> None:
+    """Wait for the deltas that signing the release asked for, and tell of them."""
+
+    def look() -> Json | None:
+        play.stage.check()
+        seen = play.client.get(f"/deltas/plans/{MODEL}/{version}")
+        return seen if seen["state"] not in {"queued", "running"} else None
+
+    log = play.stage.logs / "server.log"
+    seen = wait_for(look, f"the deltas to {version}", within_s=DELTAS_S, log=log)
+    keep_promise(seen["state"] == "done", f"no deltas to {version}", seen["reason"])
+    play.did(
+        f"{seen['deltas']['made']} deltas were made for what the devices run; "
+        f"{kilobytes(seen['saved'])} less to fetch than packed files."
+    )
+    play.by_hand(f"modelfleet delta list --release {MODEL}@{version}")
 
 
 def _follow(play: Play, started: Json) -> Json:
