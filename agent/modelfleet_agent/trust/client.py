@@ -35,6 +35,7 @@ from modelfleet_manifests.timetoken import MAX_BYTES
 tuf_json.encode_canonical = encode  # type: ignore[assignment]  # the same text
 
 BLOCK = 1 << 16
+MAX_ROOTS = 4096
 GZIP = 16 + zlib.MAX_WBITS
 HTTP_OK = 200
 
@@ -114,7 +115,8 @@ class Client(Updater):
             metadata_dir=str(fsio.private_dir(directory / "tuf")),
             metadata_base_url=f"{base}/tuf/metadata/",
             fetcher=WebFetcher(site),
-            config=UpdaterConfig(max_delegations=8),
+            # a chain of roots is walked from the first one on, each time
+            config=UpdaterConfig(max_delegations=8, max_root_rotations=MAX_ROOTS),
             bootstrap=root,
         )
 

@@ -1,17 +1,15 @@
 """What the device believes of the metadata. The names are attacks, or what must work."""
 
-import shutil
 from pathlib import Path
 
 import msgspec
 import pytest
-from tests.support.solo import DAY, SoloFleet, make_release
+from tests.support.solo import SoloFleet, make_release
 from tests.support.solo_device import EnrolledDevice
 from tests.support.solo_http import Fault, FleetServer, metadata_path
 
 from modelfleet_agent.trust.state import TrustState
 from modelfleet_manifests.digests import sha256
-from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.release import ReleaseRef
 
 
@@ -100,210 +98,6 @@ def test_what_was_listed_stays_listed_without_being_asked_for_again(
     device.fleet.publish()
     device.refresh(newer)
     assert set(device.state.listed.values()) == {ref.id, newer.id}
-
-
-@pytest.mark.parametrize(
-    ("role", "code"),
-    [
-        ("timestamp", "E_THRESHOLD"),
-        ("snapshot", "E_THRESHOLD"),
-        ("targets", "E_THRESHOLD"),
-        ("revocations", "E_THRESHOLD"),
-        ("stops", "E_THRESHOLD"),
-    ],
-)
-def test_metadata_signed_by_another_key_changes_nothing(
-    device: EnrolledDevice, ref: ReleaseRef, role: str, code: str
-) -> None:
-    device.refresh(ref)
-    before = device.state
-    device.fleet.keys[role] = PrivateKey.generate()
-    if role in device.fleet.signers:
-        device.fleet.signers[role] = [device.fleet.keys[role]]
-    device.fleet.publish()
-    assert device.refresh(ref).code == code
-    assert content(device.state) == content(before)
-
-
-def test_a_model_role_signed_by_another_key_lists_nothing_new_and_keeps_what_was_listed(
-    device: EnrolledDevice, ref: ReleaseRef
-) -> None:
-    device.refresh(ref)
-    newer = device.fleet.add_release(make_release(device.fleet.files, "1.1.0"))
-    device.fleet.signers["demo/digits"] = [PrivateKey.generate()]
-    device.fleet.publish()
-    assert device.refresh(ref, newer).code == ""
-    assert list(device.state.listed.values()) == [ref.id]
-    assert device.state.problems == {newer.id: "E_THRESHOLD"}
-
-
-def test_one_approver_of_two_is_not_enough(device: EnrolledDevice) -> None:
-    fleet = device.fleet
-    ref = fleet.add_release(make_release(fleet.files, "1.0.0"))
-    both = [PrivateKey.generate(), PrivateKey.generate()]
-    fleet.delegate(
-        "demo", "demo/digits", both, ["m/demo/digits/*/release.json"], threshold=2
-    )
-    fleet.signers["demo/digits"] = both[:1]
-    fleet.publish()
-    device.refresh(ref)
-    assert device.state.problems == {ref.id: "E_THRESHOLD"}
-    fleet.signers["demo/digits"] = both
-    fleet.publish()
-    device.refresh(ref)
-    assert list(device.state.listed.values()) == [ref.id]
-
-
-def test_one_public_key_under_two_key_ids_does_not_count_twice(
-    device: EnrolledDevice, ref: ReleaseRef
-) -> None:
-    device.refresh(ref)
-    before = device.state
-    delegations = device.fleet.targets.delegations
-    assert delegations is not None
-    assert delegations.roles is not None
-    key = delegations.keys[delegations.roles["stops"].keyids[0]]
-    twin = type(key)("f" * 64, key.keytype, key.scheme, dict(key.keyval))
-    delegations.keys[twin.keyid] = twin
-    delegations.roles["stops"].keyids.append(twin.keyid)
-    delegations.roles["stops"].threshold = 2
-    device.fleet.publish()
-    assert device.refresh(ref).code == "E_THRESHOLD"
-    assert content(device.state) == content(before)
-
-
-def test_a_director_that_may_list_releases_is_refused(
-    device: EnrolledDevice, ref: ReleaseRef
-) -> None:
-    device.refresh(ref)
-    fleet = device.fleet
-    fleet.delegate("targets", "director", [fleet.keys["director"]], ["m/*/*/*/*"])
-    fleet.publish()
-    assert device.refresh(ref).code == "E_DELEGATION"
-
-
-def test_team_a_cannot_sign_in_the_namespace_of_team_b(device: EnrolledDevice) -> None:
-    fleet = device.fleet
-    fleet.add_release(make_release(fleet.files, "1.0.0", model="a/one"))
-    target = make_release(fleet.files, "1.0.0", model="b/two")
-    ref = fleet.add_release(target)
-    path = "m/b/two/1.0.0/release.json"
-    fleet.role("a/one").targets[path] = fleet.role("b/two").targets.pop(path)
-    fleet.publish()
-    device.refresh(ref)
-    assert device.state.problems == {ref.id: "E_NOT_LISTED"}
-
-
-def test_a_full_replay_of_older_metadata_is_refused(
-    device: EnrolledDevice, ref: ReleaseRef
-) -> None:
-    old = dict(device.fleet.files.metadata)
-    device.fleet.revoke(ref.id)
-    device.fleet.publish()
-    device.refresh(ref)
-    device.fleet.files.metadata = old
-    assert device.refresh(ref).code == "E_ROLLBACK"
-    assert device.state.blocked == [ref.id]
-
-
-def test_the_replay_is_refused_when_the_cache_is_lost_too(
-    device: EnrolledDevice, ref: ReleaseRef
-) -> None:
-    old = dict(device.fleet.files.metadata)
-    device.fleet.publish()
-    device.refresh(ref)
-    device.fleet.files.metadata = old
-    shutil.rmtree(device.directory / "tuf")
-    assert device.refresh(ref).code == "E_FREEZE"
-
-
-def test_a_torn_cache_is_fetched_again(device: EnrolledDevice, ref: ReleaseRef) -> None:
-    device.refresh(ref)
-    for path in (device.directory / "tuf").glob("*.json"):
-        if not path.is_symlink():
-            path.write_bytes(path.read_bytes()[:100])
-    assert device.refresh(ref).code == ""
-    assert list(device.state.listed.values()) == [ref.id]
-
-
-def test_an_old_model_role_under_a_new_snapshot_is_refused(
-    device: EnrolledDevice, ref: ReleaseRef
-) -> None:
-    fleet = device.fleet
-    fleet.publish()
-    newer = fleet.add_release(make_release(fleet.files, "1.1.0"))
-    fleet.publish()
-    version = fleet.role("demo/digits").version
-    fleet.files.metadata[f"{version}.demo/digits.json"] = fleet.files.metadata[
-        f"{version - 1}.demo/digits.json"
-    ]
-    device.refresh(newer)
-    assert device.state.listed == {}
-    assert device.state.problems == {newer.id: "E_ROLLBACK"}
-
-
-def test_fast_forwarded_versions_end_with_a_new_root(
-    device: EnrolledDevice, ref: ReleaseRef
-) -> None:
-    fleet = device.fleet
-    for role in ("snapshot", "timestamp"):
-        fleet.roles[role].version = 1_000_000
-    fleet.publish()
-    assert device.refresh(ref).code == ""
-    assert device.state.minimum.timestamp == 1_000_001
-    fleet.rotate_online()
-    fleet.publish()
-    assert device.refresh(ref).code == ""
-    assert device.state.minimum.timestamp == 1
-    assert device.state.minimum.root == 2
-
-
-def test_a_root_that_the_old_root_did_not_sign_is_refused(
-    device: EnrolledDevice, ref: ReleaseRef
-) -> None:
-    device.refresh(ref)
-    fleet = device.fleet
-    fleet.roles["root"].version += 1
-    fleet.keys["root"] = PrivateKey.generate()
-    fleet.publish()
-    assert device.refresh(ref).code == "E_THRESHOLD"
-
-
-def test_a_frozen_timestamp_installs_nothing_but_takes_nothing_away(
-    device: EnrolledDevice, ref: ReleaseRef
-) -> None:
-    device.refresh(ref)
-    device.fleet.now += 15 * DAY
-    view = device.door().view(device.fleet.now)
-    assert not view.fresh
-    assert ref.id in view.releases
-    assert device.refresh(ref).code == "E_EXPIRED"
-    assert list(device.state.listed.values()) == [ref.id]
-
-
-def test_after_sixty_days_offline_one_refresh_recovers(
-    device: EnrolledDevice, ref: ReleaseRef
-) -> None:
-    device.refresh(ref)
-    device.fleet.now += 60 * DAY
-    assert not device.door().view(device.fleet.now).fresh
-    device.fleet.renew()
-    assert device.refresh(ref).code == ""
-    assert device.door().view(device.fleet.now).fresh
-
-
-def test_expired_revocations_stop_installs_and_nothing_else(
-    device: EnrolledDevice, ref: ReleaseRef
-) -> None:
-    fleet = device.fleet
-    fleet.now += 40 * DAY
-    for role in ("timestamp", "snapshot", "stops"):
-        fleet.roles[role].expires = fleet._in_days(14)
-    fleet.publish()
-    assert device.refresh(ref).code == ""
-    view = device.door().view(fleet.now)
-    assert not view.fresh
-    assert ref.id in view.releases
 
 
 def test_the_floor_is_the_one_that_the_model_role_carries(
