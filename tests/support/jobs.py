@@ -5,7 +5,9 @@ from collections.abc import Callable
 from modelfleet_server.jobs import service
 from modelfleet_server.jobs.kinds import Kind, Kinds
 from modelfleet_server.jobs.performing import Performer
+from modelfleet_server.jobs.run import Ticket
 from modelfleet_server.kit.db import Database
+from modelfleet_server.kit.errors import AppError
 
 EXECUTOR = "test"
 
@@ -43,3 +45,15 @@ def work_off(database: Database, *several: Kind) -> int:
     while work_once(database, *several):
         count += 1
     return count
+
+
+def fail_one(database: Database, kinds: Kinds, error: AppError) -> str | None:
+    """Fail the job whose turn it is, as its worker would; return its key, None for none."""
+    with database.write() as session:
+        for waiting in service.list_unhanded(session, 1):
+            job = service.begin(session, waiting.id, waiting.run, EXECUTOR, at_ms=2)
+            assert job is not None
+            ticket = Ticket(job.id, EXECUTOR, job.starts)
+            service.fail(session, kinds, ticket, error, at_ms=3)
+            return job.key
+    return None

@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 from tests.server.builds.desk import Desk
-from tests.support.jobs import work_off
+from tests.support.jobs import fail_one, work_off
 from tests.support.server import ServerUnderTest
 
 from modelfleet_server.builds.errors import ChildError
 from modelfleet_server.builds.worker import Builder, Stores
-from modelfleet_server.jobs import service as jobs
 from modelfleet_server.jobs.kinds import Kinds
-from modelfleet_server.jobs.run import Ticket
 from modelfleet_server.kit.access import Role
 
 
@@ -21,16 +19,12 @@ def desk(server: ServerUnderTest, tmp_path: Path) -> Desk:
     return Desk(server.database, server.blobs, tmp_path)
 
 
-def fail_one(server: ServerUnderTest) -> str:
-    """Fail the job of the first build that waits; return the build's id."""
-    kinds = server.parts.get(Kinds)
-    with server.database.write() as session:
-        (waiting,) = jobs.list_unhanded(session, 1)
-        job = jobs.begin(session, waiting.id, waiting.run, "test", at_ms=2)
-        assert job
-        error = ChildError("the build process was ended by SIGKILL", "Try again.")
-        jobs.fail(session, kinds, Ticket(job.id, "test", job.starts), error, at_ms=3)
-        return job.key
+def fail_build(server: ServerUnderTest) -> str:
+    """Fail the build whose turn it is; return its id."""
+    error = ChildError("the build process was ended by SIGKILL", "Try again.")
+    failed = fail_one(server.database, server.parts.get(Kinds), error)
+    assert failed
+    return failed
 
 
 def test_builds_are_listed_by_version(server: ServerUnderTest, desk: Desk) -> None:
@@ -45,7 +39,7 @@ def test_builds_are_listed_by_version(server: ServerUnderTest, desk: Desk) -> No
 
 def test_a_failed_build_is_shown_and_retried(server: ServerUnderTest, desk: Desk) -> None:
     desk.publish("generic")
-    build = fail_one(server)
+    build = fail_build(server)
     shown = server.client(Role.VIEWER).get(f"/api/v1/builds/{build}").json()
     assert (shown["state"], shown["code"]) == ("failed", "build-child-died")
     assert "SIGKILL" in shown["reason"]
@@ -74,7 +68,7 @@ def test_a_build_shows_all_its_candidates(server: ServerUnderTest, desk: Desk) -
 
 def test_only_operators_retry(server: ServerUnderTest, desk: Desk) -> None:
     desk.publish("generic")
-    path = f"/api/v1/builds/{fail_one(server)}/retry"
+    path = f"/api/v1/builds/{fail_build(server)}/retry"
     assert server.client().post(path).status_code == HTTPStatus.UNAUTHORIZED
     assert server.client(Role.TECHNICIAN).post(path).status_code == HTTPStatus.FORBIDDEN
 
@@ -89,7 +83,7 @@ def test_only_approvers_override_and_with_a_reason(
     server: ServerUnderTest, desk: Desk
 ) -> None:
     desk.publish("generic")
-    path = f"/api/v1/builds/{fail_one(server)}/override"
+    path = f"/api/v1/builds/{fail_build(server)}/override"
     wish = {"candidate": "fp32", "reason": "measured on the plant's own devices"}
     operator = server.client(Role.OPERATOR).post(path, json=wish)
     assert operator.status_code == HTTPStatus.FORBIDDEN

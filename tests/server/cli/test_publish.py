@@ -15,13 +15,13 @@ from tests.server.builds.models import (
 )
 from tests.server.cli.conftest import commands_of
 from tests.support.commands import Commands, Done
+from tests.support.jobs import fail_one
 from tests.support.server import ServerUnderTest
 from tests.support.waiting import eventually
 
-from modelfleet_server.builds import service as builds
 from modelfleet_server.builds.errors import BuildError
+from modelfleet_server.jobs.kinds import Kinds
 from modelfleet_server.kit.access import Role
-from modelfleet_server.kit.clock import now_ms
 
 LINEAGE = {
     "code": "1" * 64,
@@ -201,11 +201,8 @@ def test_a_build_that_fails_says_why_and_how_to_try_again(
 
     def fail_the_build() -> bool:
         """Do what the worker does, which this server lacks."""
-        with server.database.write() as session:
-            build = builds.claim(session, at_ms=now_ms())
-            if build is not None:
-                builds.fail(session, build.id, BuildError("too deep"), at_ms=now_ms())
-        return build is not None
+        kinds = server.parts.get(Kinds)
+        return fail_one(server.database, kinds, BuildError("too deep")) is not None
 
     with ThreadPoolExecutor() as pool:
         worker = pool.submit(eventually, fail_the_build, "a build waits", 60)
