@@ -43,8 +43,6 @@ def main() -> None:
             Path("/proc/self/oom_score_adj").write_text(str(spec["oom_score"]))
     if spec["nice"]:
         os.nice(spec["nice"])
-        with contextlib.suppress(OSError):  # kernels that weigh sessions, not processes
-            Path("/proc/self/autogroup").write_text(str(spec["nice"]))
     for name, value in spec["limits"].items():
         limit(name, value)
     os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - no shell is wanted

@@ -1,20 +1,15 @@
-"""Loading gives way to answering, and the self-test to both."""
+"""Loading gives way to answering."""
 
 import os
-import sys
 import threading
 from pathlib import Path
 
-import pytest
 from tests.agent import models
 from tests.agent.runtime.conftest import serve
 
 from modelfleet_agent.runtime.client import RuntimeClient
-from modelfleet_agent.runtime.limits import Limits, run_limited
 from modelfleet_agent.runtime.priority import YIELD_NICE, answer_promptly, give_way
 from modelfleet_agent.store import Store
-
-AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def niceness(pid: int) -> list[int]:
@@ -44,9 +39,3 @@ def test_loading_gives_way_to_answers(client: RuntimeClient, store: Store) -> No
     assert ready
     assert niceness(ready.pid).count(YIELD_NICE) == 1
     assert min(niceness(ready.pid)) == 0
-
-
-@pytest.mark.skipif(not AUTOGROUP.exists(), reason="the kernel does not weigh sessions")
-def test_a_limited_child_is_nice_as_a_session_too() -> None:
-    argv = [sys.executable, "-c", "print(open('/proc/self/autogroup').read())"]
-    assert run_limited(argv, limits=Limits(nice=7)).stdout.split()[-1] == b"7"
