@@ -1,0 +1,31 @@
+"""An update by delta may be cut anywhere.
+
+Every change of the story is found by tracing it once; the agent is then killed with -9 just
+before each of them. All changes go through `fsio`: the trace fails where one does not. One
+story a file: each takes minutes, and files are what is shared out between processes.
+"""
+
+from pathlib import Path
+
+import pytest
+from tests.agent.cutting import sweep, trace
+from tests.agent.power_cut import Update
+from tests.agent.rig import Rig
+from tests.support.kill import KillPoint
+
+
+def test_an_update_can_be_cut_where_it_matters_most(rig: Rig) -> None:
+    points = [
+        KillPoint("rename", "slots/linear/current"),
+        KillPoint("write", "journal/linear", 5),
+    ]
+    sweep(Update(rig), points)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_before_any_change_of_the_disk_it_comes_back(
+    rig: Rig, tmp_path: Path
+) -> None:
+    story = Update(rig)
+    sweep(story, trace(story, tmp_path))
