@@ -46,6 +46,7 @@ def whole(idle_s: float) -> dict[str, Any]:
     rigs.SCHEMA = SCHEMA
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
+        compile_first(folder / "compiled")
         broker = make_broker("embedded", folder / "broker")
         address = broker.start()
         try:
@@ -60,6 +61,14 @@ def whole(idle_s: float) -> dict[str, Any]:
                     rig.close()
         finally:
             broker.stop()
+
+
+def compile_first(folder: Path) -> None:
+    """Let agents run from byte code, as where they are installed: compiling takes memory."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
+    for arguments in (["-c", IMPORTS], ["-m", "modelfleet_agent", "run", "--help"]):
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
 
 
 def update(rig: Rig) -> dict[str, Any]:
