@@ -64,7 +64,7 @@ def whole(idle_s: float) -> dict[str, Any]:
 
 
 def compile_first(folder: Path) -> None:
-    """Let agents run from byte code, as where they are installed: compiling takes memory."""
+    """Let agents run from byte code, as installed ones do: compiling takes memory."""
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
     for arguments in (["-c", IMPORTS], ["-m", "modelfleet_agent", "run", "--help"]):
