@@ -1,10 +1,11 @@
 """Builds variants again on this machine, from the approver's own copies where given."""
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 import typer
@@ -15,6 +16,9 @@ from modelfleet_server.cli.client import CHUNK, Json
 from modelfleet_server.cli.run import Run
 from modelfleet_server.kit.errors import AppError, InvalidError
 from modelfleet_server.trust.domain import Finding
+
+if TYPE_CHECKING:
+    from modelfleet_manifests.profiles.definition import Profile
 
 Master = Annotated[
     Path | None, typer.Option(metavar="ONNX", help="Your own copy [the server's].")
@@ -106,10 +110,23 @@ def _check_digest(path: Path, digest: str, what: str) -> None:
         )
 
 
+def profile_here(name: str) -> "Profile":
+    """Return a profile: a shipped one, or the approver's own in `HOME/profiles`.
+
+    Raises:
+        UnknownProfileError: There is none of this name on this machine.
+        ProfileError: A file there is no profile.
+    """
+    from modelfleet_server.builds.profiles import find_profile, load_profiles
+    from modelfleet_server.settings import load_settings
+
+    home = load_settings(environ=os.environ).home
+    return find_profile(name, load_profiles(home / "profiles"))
+
+
 def _find(bench: Bench, master: str, claim: Variant) -> Finding:
     from modelfleet_server.builds import children
     from modelfleet_server.builds.domain import VerifyJob
-    from modelfleet_server.builds.recipes import plan_for
 
     bench.run.screen.note(f"building {claim.name}")
     original = bench.file(master, "master")
@@ -123,7 +140,7 @@ def _find(bench: Bench, master: str, claim: Variant) -> Finding:
             master=str(original.absolute()),
             calibration=None if calibration is None else str(calibration.absolute()),
             variant=str(variant),
-            profile=plan_for(claim.profile),
+            profile=profile_here(claim.profile),
             name=claim.name.removeprefix(f"{claim.profile}-"),
             recipe=claim.recipe,
             toolchain=claim.toolchain,
