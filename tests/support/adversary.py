@@ -74,6 +74,14 @@ class Honest:
             self.fleet.stop(release_ref(self.releases[which % len(self.releases)]).id)
             self.publish()
 
+    def stop_range(self, which: int) -> None:
+        """Stop one version and the next, by a range."""
+        if self.releases:
+            number = which % len(self.releases)
+            name = f"demo:digits@1.{number}.0,1.{number + 2}.0"
+            self.fleet.stop(name, kind="range")
+            self.publish()
+
     def raise_floor(self, which: int) -> None:
         if self.releases:
             version = self.releases[which % len(self.releases)].version
@@ -106,7 +114,14 @@ class Victim:
         return Inbox(self.at.directory, self.at.me, lambda: self.at.state)
 
     def reboot(self) -> None:
+        self.at.reboot()  # it does not know any more what time it is
         self.inbox = self._open()
+
+    def lose_documents(self) -> None:
+        """Start again without them; their orders are remembered apart."""
+        for path in (self.at.directory / "documents").glob("mf_*"):
+            path.unlink()
+        self.reboot()
 
     def hear(self, topic: str, data: bytes) -> None:
         if topic == topics.RECALLS:
@@ -133,6 +148,8 @@ class Victim:
             self.local = Local(
                 release=release,
                 digest=wanted.variant.digest,
+                model=wanted.release.model,
+                version=wanted.release.version,
                 ran=ran,
                 present=frozenset(ran),
                 proven=frozenset(ran),

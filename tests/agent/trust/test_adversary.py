@@ -20,6 +20,7 @@ from tests.support.solo import SoloFleet
 from tests.support.solo_device import enrol_device
 from tests.support.solo_http import serve
 
+from modelfleet_manifests.recalls import Recalls, Subject, names_of, subject_of
 from modelfleet_manifests.release import release_ref
 from modelfleet_manifests.semver import is_lower
 
@@ -36,6 +37,7 @@ class Adversary(RuleBasedStateMachine):
         fleet = SoloFleet()
         server = self.stack.enter_context(serve(fleet))
         device = enrol_device(server, Path(folder) / "agent", "dev-1")
+        self.server = server
         self.honest = Honest(fleet, device.me.device, device.me.enrolment)
         self.victim = Victim(device)
         self.honest.release()
@@ -65,6 +67,10 @@ class Adversary(RuleBasedStateMachine):
     @rule(which=any_index)
     def stop(self, which: int) -> None:
         self.honest.stop(which)
+
+    @rule(which=any_index)
+    def stop_range(self, which: int) -> None:
+        self.honest.stop_range(which)
 
     @rule(which=any_index)
     def raise_floor(self, which: int) -> None:
@@ -118,6 +124,16 @@ class Adversary(RuleBasedStateMachine):
         self.victim.reboot()
 
     @rule()
+    def lose_the_documents(self) -> None:
+        self.victim.lose_documents()
+
+    @rule(which=any_index)
+    def serve_metadata_and_keep_the_time_back(self, which: int) -> None:
+        self.server.tells_time = False
+        self.serve_some_metadata(which)
+        self.server.tells_time = True
+
+    @rule()
     def lose_the_cache(self) -> None:
         cache = self.victim.at.directory / "tuf"
         for path in cache.glob("*.json"):
@@ -130,10 +146,12 @@ class Adversary(RuleBasedStateMachine):
         wanted = self.victim.decide()
         for release_id in self.victim.installed[before:]:
             assert state.is_fresh(self.honest.fleet.now)
+            assert self.victim.at.clock.confirmed
             assert wanted.release is not None
             version = wanted.release.version
             assert not is_lower(version, self.floor)
-            assert release_id not in self.stops
+            one = Subject("demo/digits", version, frozenset({release_id}))
+            assert not Recalls(stopped=frozenset(self.stops)).stops(one)
 
     # what holds
 
@@ -154,7 +172,7 @@ class Adversary(RuleBasedStateMachine):
         assert stopped >= self.stops
         self.stops = stopped
         published = self.honest.fleet.role("stops").targets
-        assert {f"tombstone/stop/release/{one}" for one in stopped} <= set(published)
+        assert stopped <= names_of("stops", published)[0]
 
     @precondition(lambda self: hasattr(self, "victim"))
     @invariant()
@@ -179,12 +197,13 @@ class Adversary(RuleBasedStateMachine):
             self.victim.hear(*message)
         assert self.victim.at.state.is_fresh(self.honest.fleet.now)
         self.decide()
-        stopped = set(self.victim.at.state.stopped)
-        assert self.victim.local.release not in stopped
+        recalls = Recalls(stopped=frozenset(self.victim.at.state.stopped))
+        runs = self.victim.local.subject
+        assert runs is None or not recalls.stops(runs)
         chosen = self.honest.deployed
         if chosen and not is_lower(chosen.version, self.honest.floor):
-            wanted = release_ref(chosen).id
-            assert self.victim.local.release == wanted or wanted in stopped
+            wanted = subject_of(release_ref(chosen).id, chosen)
+            assert self.victim.local.release in wanted.names or recalls.stops(wanted)
         newest = {}
         for topic, data in self.honest.messages:
             if "recalls" not in topic:
