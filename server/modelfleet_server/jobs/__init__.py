@@ -9,9 +9,12 @@ whichever process was killed meanwhile.
 |-----------|--------------------------------------------------------------------------|
 | `errors`  | why a job was refused, failed or stopped                                 |
 | `domain`  | a job's life as a table, whose turn it is, who is dead                   |
-| `tables`, `service` | jobs and executors as rows; the whole truth that people see    |
+| `tables`, `service`, `executors` | jobs and processes as rows: the truth that people see |
 | `kinds`   | what a kind of job does, and what follows from its end                   |
 | `run`     | what the work of a job gets: payload, steps, progress, stop              |
+| `performing` | one run, from taking the row to writing down how it ended             |
 | `engine`  | takes jobs in one process: heartbeat, handing over, reaping, retention   |
+| `locks`   | a lock file per process: on its own machine its end is known at once     |
 | `durable` | the only module that knows DBOS: its queue, its step results             |
+| `api`     | routes                                                                   |
 """

@@ -31,8 +31,8 @@ QUEUE = "jobs"
 WORKFLOW = "job"
 POLL_S = 0.25
 """How often a process looks for a job; two processors' worth of polls is 1 % of one."""
-SWEEP = 500
-"""At most so many runs are dropped at a time."""
+BATCH = 500
+"""At most so many runs are looked at or dropped at a time."""
 _GONE = frozenset({"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"})
 _only_one = threading.Lock()
 
@@ -123,9 +123,13 @@ class Durable:
         """Return those jobs whose run is not in the queue, or ended there."""
         from dbos import DBOS  # noqa: PLC0415
 
-        ids = [_id(*run) for run in runs]
-        found = DBOS.list_workflows(workflow_ids=ids, load_input=False, load_output=False)
-        open_ones = {one.workflow_id for one in found if one.status not in _GONE}
+        open_ones: set[str] = set()
+        for start in range(0, len(runs), BATCH):
+            ids = [_id(*run) for run in runs[start : start + BATCH]]
+            found = DBOS.list_workflows(
+                workflow_ids=ids, load_input=False, load_output=False
+            )
+            open_ones |= {one.workflow_id for one in found if one.status not in _GONE}
         return [run[0] for run in runs if _id(*run) not in open_ones]
 
     def resume(self, runs: Sequence[tuple[str, int]]) -> None:
@@ -155,7 +159,7 @@ class Durable:
         found = DBOS.list_workflows(
             status=sorted(_GONE),
             completed_before=datetime.fromtimestamp(before_ms / 1000, UTC).isoformat(),
-            limit=SWEEP,
+            limit=BATCH,
             load_input=False,
             load_output=False,
         )
