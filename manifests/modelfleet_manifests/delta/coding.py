@@ -34,7 +34,7 @@ _DENSE: Final = 2.5
 """Bits per symbol above which lanes are not tried if books come close to the entropy."""
 _LEARNING: Final = 1.008
 """Lanes take about this much more than the entropy."""
-_WORTH: Final = 0.004
+_WORTH: Final = 0.003
 """Share of a block that lanes must save: they take several times as long to decode."""
 
 
