@@ -42,7 +42,7 @@ def damage(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
 
 @pytest.mark.parametrize("kind", BODIES)
 @given(edits)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_what_the_short_way_reads_the_long_way_reads_alike(
     kind: str, changes: list[tuple[int, int, bytes]]
 ) -> None:
@@ -60,7 +60,7 @@ def test_what_the_short_way_reads_the_long_way_reads_alike(
 
 
 @given(edits)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_an_envelope_that_the_short_way_opens_the_long_way_opens_alike(
     changes: list[tuple[int, int, bytes]],
 ) -> None:

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from modelfleet_manifests.assignment import ByHold, ByPin, ByRemove
 from modelfleet_manifests.canonical import canonical
 from modelfleet_manifests.deployment import Paused, Spread
@@ -12,6 +14,8 @@ from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.document import write
 from modelfleet_manifests.envelope import seal
 from modelfleet_manifests.keys import PrivateKey
+from modelfleet_manifests.recalls import Tombstone, parse_range
+from modelfleet_manifests.timetoken import seal_token, write_token
 from modelfleet_manifests.topics import deployment_topic, device_topic
 from tests.support.documents import (
     DEVICE,
@@ -51,6 +55,11 @@ def good() -> dict[str, dict[str, Any]]:
             A_TOPIC,
             assignment_of({"detector": ByPin(release=ref_of(V1))}, labels={"line": "3"}),
         ),
+        "assignment-answer": (
+            "assignment",
+            A_TOPIC,
+            replace(assignment_of(), echo="e" * 32),
+        ),
         "deployment-all": ("deployment", G_TOPIC, deployment_of(step_of(V1, 1))),
         "deployment-spread": ("deployment", G_TOPIC, deployment_of(*steps)),
         "deployment-paused": (
@@ -68,6 +77,52 @@ def good() -> dict[str, dict[str, Any]]:
         }
         for name, (kind, topic, body) in bodies.items()
     }
+
+
+TOKEN = "0123456789abcdef" * 2
+"""The nonce that a device sent."""
+
+
+def trust() -> dict[str, dict[str, Any]]:
+    """Return time tokens and tombstones with what a device makes of them."""
+    fine = seal_token(write_token(FLEET, TOKEN, 1_800_000_000_000), [DIRECTOR])
+    other = seal_token(write_token(FLEET, "f" * 32, 1_800_000_000_000), [DIRECTOR])
+    fleet = seal_token(write_token("0" * 64, TOKEN, 1_800_000_000_000), [DIRECTOR])
+    thief = seal_token(write_token(FLEET, TOKEN, 1_800_000_000_000), [OTHER])
+    tokens = [
+        {"envelope": fine.decode(), "time": 1_800_000_000_000},
+        {"envelope": other.decode(), "error": "E_ADDRESS"},
+        {"envelope": fleet.decode(), "error": "E_ADDRESS"},
+        {"envelope": thief.decode(), "error": "E_SIGNATURE"},
+        {"envelope": _sealed(b"{}").decode(), "error": "E_FORMAT"},
+    ]
+    ranges = [
+        _range("demo/digits@>=1.0.0,<1.2.0", ["1.0.0", "1.2.0-rc.1"], ["1.2.0", "0.9.9"]),
+        _range("demo/digits@<=1.2.0", ["0.0.0-0", "1.2.0"], ["1.2.1-0", "1.2.1"]),
+        _range("demo/digits@>1.2.0-rc.1", ["1.2.0-rc.1.0", "1.2.0"], ["1.2.0-rc.1"]),
+        _range("demo/digits@=1.1.0", ["1.1.0"], ["1.1.0-rc.1", "1.1.1-0"]),
+    ]
+    keys = [DIRECTOR.public.hex]
+    return {
+        "time-tokens": {"fleet": FLEET, "nonce": TOKEN, "keys": keys, "tokens": tokens},
+        "ranges": {"ranges": ranges, "refused": list(REFUSED_RANGES)},
+    }
+
+
+REFUSED_RANGES = (
+    "demo:digits@,",
+    "demo:digits@1.0.0",
+    "demo:digits@2.0.0,1.0.0",
+    "demo:digits@1.0.0,1.0.0",
+    "demo/digits@1.0.0,2.0.0",
+    "demo:digits@>=1.0.0,",
+)
+
+
+def _range(written: str, covers: list[str], spares: list[str]) -> dict[str, Any]:
+    found = parse_range(written)
+    path = Tombstone("stops", "range", found.name).path
+    return {"written": written, "path": path, "covers": covers, "spares": spares}
 
 
 def bad() -> dict[str, dict[str, Any]]:
@@ -144,6 +199,6 @@ def text_of(case: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    for folder, cases in (("good", good()), ("bad", bad())):
+    for folder, cases in (("good", good()), ("bad", bad()), ("trust", trust())):
         for name, case in cases.items():
             (HERE / folder / f"{name}.json").write_text(text_of(case))
