@@ -24,6 +24,7 @@ PUBLIC = {
     "HEAD /blobs/sha256/{digest}",
     "GET /tuf/metadata/{name:path}",
     "GET /tuf/targets/{name:path}",
+    "GET /tuf/time/{nonce}",
     "GET /deltas/{new}/{old}",
     # the login page, and what it looks like
     "GET /login",
