@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.agent import models
+from tests.agent.link.test_rules import proxying
 from tests.agent.rig import SLOT, Rig
 from tests.agent.test_supervisor import begin
 
@@ -106,3 +107,14 @@ def test_settings_that_are_wrong_are_named_before_anything_runs(
     found = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
     assert not found["settings"]["ok"]
     assert "link.min_rate" in found["settings"]["what"]
+
+
+@pytest.mark.slow
+def test_everything_over_http_goes_through_the_proxy(rig: Rig) -> None:
+    with proxying() as proxy:
+        write(rig, f'[link]\nproxy = "http://me:word@127.0.0.1:{proxy.port}"')
+        begin(rig)
+        asked = " ".join(head.partition(" HTTP/")[0] for head in proxy.heads)
+    assert f"GET {rig.server.url}/tuf/metadata/" in asked
+    assert f"GET {rig.server.url}/blobs/sha256/" in asked
+    assert all("Proxy-Authorization: Basic" in head for head in proxy.heads)

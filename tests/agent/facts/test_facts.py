@@ -140,6 +140,9 @@ def test_saturation_is_found_once_for_a_processor_and_a_runtime(tmp_path: Path) 
     assert probe.run(tmp_path, root=cpuinfo).saturates is lie.saturates  # as it is known
     other = board(tmp_path / "other", proc__cpuinfo="model name\t: Two\nflags\t: avx2\n")
     assert probe.run(tmp_path, root=other).saturates == found.saturates  # found anew
+    torn = msgspec.structs.replace(known, saturates=None)
+    (tmp_path / probe.NAME).write_bytes(msgspec.json.encode(torn))
+    assert probe.run(tmp_path, root=cpuinfo).saturates == found.saturates
     older = msgspec.structs.replace(lie, runtime="onnxruntime 1.0.0")
     (tmp_path / probe.NAME).write_bytes(msgspec.json.encode(older))
     assert probe.run(tmp_path, root=cpuinfo).saturates == found.saturates

@@ -372,7 +372,10 @@ def _serve(server: socket.socket, proxy: Proxy) -> None:
             host, _, path = target.removeprefix("http://").partition("/")
             name, _, port = host.partition(":")
             with socket.create_connection((name, int(port))) as there:
-                there.sendall(head.replace(target.encode(), f"/{path}".encode(), 1))
+                asked = head.replace(target.encode(), f"/{path}".encode(), 1)
+                # one request for each connection: the next one may be for another host
+                asked = asked.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+                there.sendall(asked)
                 _relay(client, there)
 
 

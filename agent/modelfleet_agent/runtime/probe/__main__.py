@@ -73,6 +73,7 @@ def probe(known: Known) -> RuntimeFacts:
     """Try everything that this build offers."""
     available = [p for p in onnxruntime.get_available_providers() if p not in REMOTE]
     runtime = f"onnxruntime {onnxruntime.__version__}"
+    is_known = known.runtime == runtime and known.saturates is not None
     opset = LOWEST
     while opset < HIGHEST and loads(opset + 1, CPU):
         opset += 1
@@ -80,7 +81,7 @@ def probe(known: Known) -> RuntimeFacts:
         runtime=runtime,
         providers=[provider for provider in available if loads(LOWEST, provider)],
         opset=opset,
-        saturates=known.saturates if known.runtime == runtime else saturates(),
+        saturates=known.saturates if is_known else saturates(),
         compute=find_compute(),
     )
 
