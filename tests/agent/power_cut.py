@@ -13,6 +13,7 @@ from modelfleet_agent.store import Record
 from modelfleet_agent.store.record import decode
 from modelfleet_manifests import delta, topics
 from modelfleet_manifests.assignment import ByRemove
+from modelfleet_manifests.digests import EMPTY
 from modelfleet_manifests.release import Release, release_ref
 from modelfleet_manifests.report import Running, SlotReport
 
@@ -190,6 +191,25 @@ class Update(Story):
 
     def is_over(self, row: SlotReport) -> bool:
         return runs(row, self.new)
+
+
+class Packed(Update):
+    """A new release that comes packed, and after a bad delta: the way down is cut, too."""
+
+    def make(self, *, golden: bytes | None = None, trial_ms: int = 100) -> Release:
+        self.number += 1
+        data = models.wide(self.number, width=512)
+        rig, files = self.rig, self.rig.fleet.files
+        made = rig.release(
+            f"1.0.{self.number}", data, golden=golden, trial_ms=trial_ms,
+            rollback_to=self.back(),
+        )  # fmt: skip
+        digest = made.variants[0].files[0].digest
+        files.add_delta(digest, EMPTY, delta.encode(b"", data))
+        if self.number > 1:
+            old = self.old.variants[0].files[0].digest
+            files.add_delta(digest, old, b"no patch at all")
+        return made
 
 
 class Refusal(Story):
