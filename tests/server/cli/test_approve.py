@@ -8,6 +8,7 @@ from tests.server.builds.models import dense, load, save, write_set
 from tests.support.commands import Commands
 from tests.support.server import ServerUnderTest
 
+from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.release import File
 from modelfleet_server.blobs.service import keep
 from modelfleet_server.catalog import versions
@@ -97,3 +98,34 @@ def test_what_was_not_reproduced_is_signed_only_where_the_release_says_so(
     done = admin.call("approve", again["proposal"][:8], "--yes", "--json").document
     assert done["state"] == "published"
     assert any(line.startswith("NOT REPRODUCED: generic-fp32") for line in done["changes"])
+
+
+def test_when_roles_end_is_told_and_they_are_renewed(admin: Commands) -> None:
+    told = admin.call("proposal", "expiry", "--json")
+    assert told.code == 0
+    ends = {one["role"]: one["expires_ms"] for one in told.document["roles"]}
+    assert {"root", "targets", "revocations", "stops", "timestamp"} <= ends.keys()
+    none = admin.call("proposal", "renew", "--json")
+    assert (none.code, none.error["what"]) == (4, "no role ends soon")
+    renewal = admin.call("proposal", "renew", "revocations", "stops", "--json").document
+    assert renewal["kind"] == "renewal"
+    signed = admin.call("approve", renewal["id"][:8], "--yes", "--json").document
+    assert signed["state"] == "published"
+    assert all(line.startswith("Renews ") for line in signed["changes"])
+    again = admin.call("proposal", "expiry", "--json").document["roles"]
+    assert {one["role"]: one["version"] for one in again}["stops"] == 2
+
+
+def test_keys_that_are_elsewhere_are_named_in_a_file(
+    nobody: Commands, tmp_path: Path
+) -> None:
+    fleet, public = "f" * 64, PrivateKey.generate().public.hex
+    file = tmp_path / "token.json"
+    wish = ("key", "link", file, "--fleet", fleet, "--json", "--signer")
+    made = nobody.call(*wish, f"namespaces={public},hsm:2").document
+    assert made["keys"] == {"namespaces": public}
+    shown = nobody.call("key", "show", file, "--json").document
+    assert shown == {"fleet": fleet, "keys": {"namespaces": public}}
+    for wrong in ("namespaces", f"director={public},hsm:2", "namespaces=zz,hsm:2"):
+        other = (*wish[:2], tmp_path / "other.json", *wish[3:])
+        assert nobody.call(*other, wrong).code == 4
