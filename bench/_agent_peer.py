@@ -87,7 +87,7 @@ def rate(address: str) -> float:
     assert not any(one["failed"] for one in seen)
     spans = [span for one in seen for span in one["spans"]]
     seconds = (max(end for _, end in spans) - min(begin for begin, _ in spans)) / 1e6
-    return len(spans) / seconds
+    return float(len(spans) / seconds)
 
 
 @contextmanager
