@@ -25,7 +25,7 @@ from tests.server.builds.models import (
 from tests.support.waiting import eventually
 
 from modelfleet_server.builds import children
-from modelfleet_server.builds.domain import BuildJob, Built, Limits, Progress
+from modelfleet_server.builds.domain import BuildJob, Built, Limits
 from modelfleet_server.builds.errors import (
     BuildError,
     ChildError,
@@ -34,6 +34,7 @@ from modelfleet_server.builds.errors import (
     NotOnnxError,
 )
 from modelfleet_server.builds.recipes import plan_for
+from modelfleet_server.jobs.domain import Progress
 
 SMALL = Limits(cpu_s=30, wall_s=60.0)
 
