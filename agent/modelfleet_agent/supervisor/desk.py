@@ -5,7 +5,7 @@ desk starts them only in rest, and cancels what is not wanted any more.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -16,25 +16,24 @@ from modelfleet_agent.link.partial import NOTE
 from modelfleet_agent.store import Record, sweep
 from modelfleet_agent.supervisor.keeper import Keeper
 from modelfleet_agent.supervisor.mending import mend
+from modelfleet_agent.supervisor.wanting import fits, goes_on, named
 from modelfleet_agent.trust.door import TrustDoor
 from modelfleet_agent.update.engine import Engine
 from modelfleet_agent.update.goal import Goal, goal_of, record_of
 from modelfleet_agent.update.phases import Phase
 from modelfleet_agent.update.work import Tools
-from modelfleet_manifests.assignment import Assignment, ByPin
-from modelfleet_manifests.deployment import Deployment
+from modelfleet_manifests.assignment import Assignment
 from modelfleet_manifests.evaluation import REFERENCE
 from modelfleet_manifests.profiles import Facts, best_variant
 from modelfleet_manifests.release import ReleaseRef
 from modelfleet_manifests.resolve import resolve
 from modelfleet_manifests.trust import TrustView, judge
-from modelfleet_manifests.wanted import Action, Documents, Local, Reason, Wanted
+from modelfleet_manifests.wanted import Action, Local, Reason, Wanted
 
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 30.0
 _TIMED = frozenset({Reason.EXPIRED, Reason.WAITS_UNTIL})
-_ENDS_ANYWAY = frozenset({Phase.RESTORING, Phase.REMOVING})
 
 
 @dataclass
@@ -168,7 +167,7 @@ class Desk:
             return False
         view = self.door.view(self.tools.clock())
         ids = {ref.id for ref in named(self.inbox.documents())}
-        entries = [one.entry for one in self.engines.values() if _goes_on(one, ids)]
+        entries = [one.entry for one in self.engines.values() if goes_on(one, ids)]
         digests = {file.digest for e in entries if e.goal for file in e.goal.record.wanted}
         digests |= {patch.blob for e in entries for patch in e.patches}
         store, slots = self.tools.store, self.tools.slots
@@ -235,7 +234,7 @@ class Desk:
         if engine.busy or engine.entry.phase is not Phase.IDLE:
             if not engine.busy and not engine.rest_s:
                 engine.resume()
-            if not _fits(engine, wanted, goal):
+            if not fits(engine, wanted, goal):
                 engine.cancel()
         elif wanted.action is Action.INSTALL and goal:
             self._install(engine, wanted, goal)
@@ -296,38 +295,3 @@ class Desk:
         if (goal.step or "", goal.record.digest) in held:
             return False
         return not engine.is_held(goal)
-
-
-def _goes_on(engine: Engine, releases: Collection[str]) -> bool:
-    """Say whether what the journal holds will be worked on.
-
-    In rest it is a goal that failed or was cancelled: it is tried again only while a
-    document names it.
-    """
-    goal = engine.entry.goal
-    return engine.goal is not None or (
-        goal is not None and (goal.repair or goal.record.release in releases)
-    )
-
-
-def _fits(engine: Engine, wanted: Wanted, goal: Goal | None) -> bool:
-    """Say whether what the engine works on is still wanted."""
-    if engine.entry.phase in _ENDS_ANYWAY or engine.goal is None:
-        return True
-    if engine.goal.repair and wanted.action is Action.KEEP:
-        return True
-    if goal is None or wanted.action not in {Action.KEEP, Action.INSTALL}:
-        return False
-    return engine.goal.is_same(goal)
-
-
-def named(documents: Documents) -> Iterable[ReleaseRef]:
-    """Yield the releases that the held documents name, pins first, then newest steps."""
-    if isinstance(documents.assignment, Assignment):
-        for governor in documents.assignment.slots.values():
-            if isinstance(governor, ByPin):
-                yield governor.release
-    for deployment in documents.deployments.values():
-        if isinstance(deployment, Deployment):
-            for slot in deployment.slots.values():
-                yield from (step.release for step in slot.steps)
