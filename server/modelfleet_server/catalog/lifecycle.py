@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import msgspec
 from sqlmodel import Session, col, select
 
+from modelfleet_manifests.digests import is_digest
+from modelfleet_manifests.recalls import read_range
 from modelfleet_manifests.release import (
     Demands,
     File,
@@ -46,6 +48,7 @@ from modelfleet_server.trust.tables import Proposal
 log = logging.getLogger(__name__)
 
 MODES = ("active",)
+RECALLS = frozenset({Kind.REVOCATION, Kind.STOP})
 CATALOG = str(system("catalog"))
 
 
@@ -220,7 +223,7 @@ def on_closed(session: Session, proposal: Proposal, now_ms: int) -> None:
     """
     if proposal.kind is Kind.RELEASE:
         _follow_release(session, proposal, now_ms)
-    elif proposal.state is ProposalState.PUBLISHED:
+    elif proposal.kind in RECALLS and proposal.state is ProposalState.PUBLISHED:
         _follow_recall(session, proposal, now_ms)
     waiting = session.exec(
         select(ModelVersion)
@@ -273,12 +276,23 @@ def _follow_release(session: Session, proposal: Proposal, now_ms: int) -> None:
 
 
 def _follow_recall(session: Session, proposal: Proposal, now_ms: int) -> None:
-    row = session.exec(
-        select(ModelVersion).where(ModelVersion.release == proposal.subject)
-    ).first()
-    if row is None:
-        return  # a file, or a release from before this catalog
-    try:
-        move(session, row, Step(Event.REVOKE, CATALOG, now_ms, proposal.title))
-    except VersionStateError:
-        log.warning("%s is recalled while it is %s", name_of(row), row.state)
+    # none where it is a file, or a release from before this catalog
+    for row in _recalled(session, proposal.subject):
+        try:
+            move(session, row, Step(Event.REVOKE, CATALOG, now_ms, proposal.title))
+        except VersionStateError:
+            log.warning("%s is recalled while it is %s", name_of(row), row.state)
+
+
+def _recalled(session: Session, name: str) -> Sequence[ModelVersion]:
+    """Return the versions that the name of a tombstone recalls."""
+    if is_digest(name):
+        named = select(ModelVersion).where(ModelVersion.release == name)
+        return session.exec(named).all()
+    versions = read_range(name)
+    rows = session.exec(
+        select(ModelVersion).where(
+            ModelVersion.model == versions.model, col(ModelVersion.release) != ""
+        )
+    )
+    return [row for row in rows if versions.covers(row.model, row.version)]

@@ -189,6 +189,17 @@ def test_a_revoked_release_is_not_found_for_rollouts_but_stays_known(
     assert view.recalls.stops(subject)
 
 
+def test_a_recalled_range_revokes_each_version_in_it_and_no_other(
+    session: Session, fleet: FleetUnderTest, make: Make
+) -> None:
+    rows = []
+    for version in ("1.0.0", "1.1.0"):
+        rows.append(make(version))
+        _approve(session, fleet, rows[-1])
+    fleet.recall(session, "demo/digits@<1.1.0", Kind.STOP)
+    assert [_state(session, row) for row in rows] == [State.REVOKED, State.RELEASED]
+
+
 def test_a_second_version_waits_until_the_first_is_decided(
     session: Session, fleet: FleetUnderTest, make: Make
 ) -> None:

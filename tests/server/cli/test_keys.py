@@ -80,6 +80,25 @@ def test_a_recall_is_pardoned_by_command(fleet: ServerUnderTest, admin: Commands
     assert never.code == 4
 
 
+def test_a_range_is_stopped_and_pardoned_by_command(
+    fleet: ServerUnderTest, admin: Commands
+) -> None:
+    publish_releases(fleet, "1.0.0", "1.1.0")
+    what = "demo/digits@>=1.0.0,<1.1.0"
+    stopped = admin.call("stop", what, "--reason", "crashes", "--yes", "--json").document
+    assert stopped["state"] == "published"
+    assert any(f"STOPS running ALL VERSIONS {what}" in one for one in stopped["changes"])
+    say = ("--reason", "x", "--yes", "--json")
+    assert admin.call("revoke", "demo/digits@>=7.0.0", *say).code == 4
+    wrong = admin.call("stop", "demo/digits@>=1", *say)
+    assert wrong.code == 4
+    assert "MAJOR.MINOR.PATCH" in wrong.err
+    done = admin.call("pardon", what, "--stop", "--reason", "right", "--yes", "--json")
+    assert done.document["changes"] == [
+        "ALLOWS AGAIN what tombstone/stop/range/demo:digits@1.0.0,1.1.0 forbids."
+    ]
+
+
 def publish_id(fleet: ServerUnderTest) -> str:
     found = fleet.client(Role.VIEWER).get("/api/v1/proposals").json()["items"]
     detail = fleet.client(Role.VIEWER).get(f"/api/v1/proposals/{found[0]['id']}").json()
