@@ -162,6 +162,7 @@ def test_where_the_whole_file_may_not_follow_the_slot_stays_and_says_why(
     assert not [one for one in bench.server.requests if one.path.startswith("/blobs")]
 
 
+@pytest.mark.slow
 def test_it_goes_on_once_the_way_is_unmetered(bench: Bench) -> None:
     old = first(bench)
     allow(bench, Fallback.WIFI, unmetered=False)
@@ -215,6 +216,7 @@ def test_a_delta_that_memory_does_not_allow_counts_as_one_of_no_use(
     assert [error.what for error in bench.notices if "MiB of memory" in error.what]
 
 
+@pytest.mark.slow
 def test_an_offer_that_leads_nowhere_counts_as_a_bad_delta(bench: Bench) -> None:
     old, new = first(bench), second(bench)
     offer_delta(bench, old, new)
@@ -225,6 +227,7 @@ def test_an_offer_that_leads_nowhere_counts_as_a_bad_delta(bench: Bench) -> None
     assert "E_NOT_FOUND" in bench.engine.memory.state.fell_back
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_be_asked_for_deltas_is_waited_for(bench: Bench) -> None:
     old, new = first(bench), second(bench)
     offer_delta(bench, old, new)

@@ -85,6 +85,7 @@ def test_one_that_turns_out_larger_than_it_was_estimated_is_dropped(yard: Yard) 
     assert yard.state("1.0.0", "1.1.0") is State.DROPPED
 
 
+@pytest.mark.slow
 def test_the_largest_saving_goes_first_and_the_rest_waits_for_the_next_plan(
     yard: Yard,
 ) -> None:
@@ -100,6 +101,7 @@ def test_the_largest_saving_goes_first_and_the_rest_waits_for_the_next_plan(
     assert yard.state("1.0.0", "1.2.0") is State.MADE
 
 
+@pytest.mark.slow
 def test_cpu_that_is_used_up_postpones_what_is_left(
     yard: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +143,7 @@ def test_a_pair_that_kills_its_child_fails_alone_and_is_tried_again_when_asked(
     assert yard.state("0.9.0", "1.2.0") in {State.MADE, State.DROPPED}
 
 
+@pytest.mark.slow
 def test_a_second_plan_repeats_nothing(yard: Yard) -> None:
     yard.run("1.0.0")
     yard.plan("1.1.0")
@@ -191,6 +194,7 @@ def test_a_release_that_a_device_wants_keeps_its_deltas(yard: Yard) -> None:
         assert service.sweep(session, yard.blobs, now_ms=now, keep_ms=0) == 0
 
 
+@pytest.mark.slow
 def test_bytes_that_something_else_keeps_stay(yard: Yard) -> None:
     yard.run("1.0.0")
     yard.plan("1.1.0")
