@@ -30,6 +30,7 @@ PIECE: Final = 1 << 16
 """Elements that are predicted at once."""
 _SPARSE: Final = 1.2
 """Bits per symbol below which books are not tried."""
+_NO_CONTEXTS: Final = np.empty(0, np.uint8)
 _DENSE: Final = 2.5
 """Bits per symbol above which lanes are not tried if books come close to the entropy."""
 _LEARNING: Final = 1.008
@@ -103,15 +104,14 @@ class SymbolStream:
         self._read_sides(view[at : at + length], refill)
         body = view[at + length :]
         guesses: Iterator[tuple[Piece, Prediction]] = (
-            (piece, predict(piece, self._sides[piece.number]))
+            (piece._replace(old=None), self._predict(piece))
             for piece in self._pieces(refill)
         )
         symbols: _Symbols
         if payload[0] == BOOKS:
             symbols, raw = _open_books(body, refill.size // self._width)
         else:
-            known = list(guesses)
-            contexts = np.concatenate([_loud_contexts(guess) for _, guess in known])
+            known, contexts = _gather(guesses)
             symbols, raw = self._open_lanes(body, contexts)
             guesses = iter(known)
         out = np.empty(refill.size // self._width, f"<u{self._width}")
@@ -124,11 +124,15 @@ class SymbolStream:
         raw.finish()
         return out.view(np.uint8).data
 
+    def _predict(self, piece: Piece) -> Prediction:
+        """Return a prediction with the contexts of those elements only that are coded."""
+        guess = predict(piece, self._sides[piece.number])
+        return guess._replace(contexts=_loud_contexts(guess))
+
     def _restore(
         self, piece: Piece, guess: Prediction, symbols: _Symbols, raw: BitReader
     ) -> Array:
-        contexts = _loud_contexts(guess)
-        left = self._join(symbols.take(contexts), contexts, raw)
+        left = self._join(symbols.take(guess.contexts), guess.contexts, raw)
         if guess.loud is not None:
             spread = np.zeros(piece.size, left.dtype)
             spread[guess.loud] = left
@@ -255,6 +259,24 @@ def _size_of(code: LaneCode, columns: Split, bits: int) -> float:
     """Return the bytes of symbols in lanes, with what their escapes cost more."""
     known = columns.widths.take(code.escaped).sum(dtype=np.int64)
     return len(code.words) + (bits * code.escaped.size - int(known)) / 8
+
+
+def _gather(
+    guesses: Iterator[tuple[Piece, Prediction]],
+) -> tuple[list[tuple[Piece, Prediction]], Array]:
+    """Return all predictions of a block, and the contexts of all elements only once."""
+    known: list[tuple[Piece, Prediction]] = []
+    parts: list[Array] = []
+    for piece, guess in guesses:
+        parts.append(guess.contexts)
+        known.append((piece, guess._replace(contexts=_NO_CONTEXTS)))
+    contexts = np.concatenate(parts)
+    at = 0
+    for number, (piece, guess) in enumerate(known):
+        end = at + parts[number].size
+        known[number] = piece, guess._replace(contexts=contexts[at:end])
+        at = end
+    return known, contexts
 
 
 def _loud_contexts(guess: Prediction) -> Array:

@@ -139,9 +139,8 @@ def _epochs(layout: Layout, tables: Tables) -> Iterator[int]:
 
 
 def _list_contexts(contexts: Array) -> Array:
-    """Return all contexts that are there, and perhaps some between them."""
-    present: set[int] = set()
+    """Return all contexts that are there, ascending."""
+    seen = np.zeros(256, np.bool_)
     for at in range(0, contexts.size, _RUN):
-        part = contexts[at : at + _RUN]
-        present.update(range(int(part.min()), int(part.max()) + 1))
-    return np.array(sorted(present))
+        seen[contexts[at : at + _RUN]] = True
+    return seen.nonzero()[0]

@@ -213,7 +213,7 @@ class Decoder:
             np.uint32(1) << sizes
         )
         self._state = (high << np.uint32(16)) | low
-        self._words = np.frombuffer(data[end:], "<u2").astype(np.uint32)
+        self._words = np.frombuffer(data[end:], "<u2")
         self._at = 0
         self._spare = np.empty(lanes, np.uint32)
         self._layout = layout
@@ -289,5 +289,5 @@ class Decoder:
         if np.any(gone >> np.uint32(16) != 1):
             raise ValueError("a lane retired in the wrong state")
         rest = self._words[self._at :]
-        self._words, self._at = np.concatenate([gone & np.uint32(0xFFFF), rest]), 0
+        self._words, self._at = np.concatenate([gone.astype(np.uint16), rest]), 0
         self._state, self._spare = self._state[:lanes].copy(), self._spare[:lanes]

@@ -21,6 +21,8 @@ LAST_REFRESH: Final = 1 << 20
 _TOTAL: Final = 1 << PROB_BITS
 _SEEN: Final = 16
 """What one element adds to its count."""
+_RUN: Final = 1 << 16
+"""Elements counted at once, a multiple of four."""
 _GUESSED: Final = 24
 """How many elements a guess weighs."""
 _SPARSE: Final = 1 << 16
@@ -82,11 +84,12 @@ class Tables:
     def learn(self, contexts: Array, symbols: Array) -> None:
         """Count these elements; the tables change when enough were seen."""
         step = 4 if self._seen >= _SPARSE else 1
-        codes = contexts[::step].astype(np.intp)
-        codes *= ALPHABET
-        codes += symbols[::step]
-        counts = np.bincount(codes, minlength=self._counts.size).reshape(self._counts.shape)
-        self._counts += counts * _SEEN
+        for at in range(0, symbols.size, _RUN):
+            codes = contexts[at : at + _RUN : step].astype(np.intp)
+            codes *= ALPHABET
+            codes += symbols[at : at + _RUN : step]
+            counts = np.bincount(codes, minlength=self._counts.size)
+            self._counts += counts.reshape(self._counts.shape) * _SEEN
         self._seen += symbols.size
         if self._seen < self._due:
             return
@@ -104,14 +107,15 @@ class Tables:
         key = contexts.tobytes()
         if self._held is not None and self._held[0] == key:
             return self._held[1]
+        self._held = None  # before the next ones are made: they are large
         freqs, starts = self._freqs[contexts].ravel(), self._starts[contexts].ravel()
         heads = np.tile(np.arange(ALPHABET, dtype=np.uint32), contexts.size)
         heads |= freqs << FREQUENCY
         heads -= starts << BIAS
-        # within a run of one symbol, slot - start counts up from 0
-        slots = np.tile(np.arange(_TOTAL, dtype=np.uint32) << BIAS, contexts.size)
         entries = np.repeat(heads, freqs)
-        entries += slots
+        # within a run of one symbol, slot - start counts up from 0
+        rows = entries.reshape(-1, _TOTAL)
+        rows += np.arange(_TOTAL, dtype=np.uint32) << BIAS
         places = np.zeros(len(self._freqs), np.int64)
         places[contexts] = np.arange(contexts.size) << PROB_BITS
         tables = DecodingTables(places, entries)
