@@ -141,6 +141,20 @@ def test_an_interrupted_demonstration_leaves_nothing_behind(
     assert processes(tmp_path) == []
 
 
+def test_a_killed_demonstration_leaves_no_process_behind(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*MODELFLEET, "demo", "--no-keep"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(tmp_path),
+    ) as process:
+        try:
+            eventually(lambda: len(processes(tmp_path)) > 2, "agents are starting", 60)
+        finally:
+            process.kill()
+    eventually(lambda: processes(tmp_path) == [], "all of them end", 30)
+
+
 def test_a_home_that_is_not_empty_is_refused_and_left_alone(tmp_path: Path) -> None:
     kept = tmp_path / "kept.txt"
     kept.write_text("mine")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from modelfleet_server.broker import launch
 from modelfleet_server.demo.waiting import PromiseError, tail_of
 from modelfleet_server.kit.errors import ConflictError
 
@@ -21,6 +22,8 @@ SERVER = (
     "-c",
     "import sys; from modelfleet_server.main import main; sys.exit(main())",
 )
+LAUNCH = (sys.executable, "-P", launch.__file__)
+"""Makes what it becomes end with us, also where we are killed."""
 AGENT = (sys.executable, "-m", "modelfleet_agent")
 STOP_S = 8.0
 COMMAND_S = 120.0
@@ -76,11 +79,14 @@ class Stage:
         self._environ |= variables
 
     def start(self, name: str, program: Sequence[str]) -> Child:
-        """Start a process that goes on."""
+        """Start a process that goes on, until this one closes the stage or is killed.
+
+        Only from the thread that closes it: the kernel ends the child with that thread.
+        """
         log = self.logs / f"{name}.log"
         with log.open("ab") as file:
             process = subprocess.Popen(  # noqa: S603 our own programs
-                list(program),
+                [*LAUNCH, str(os.getpid()), "exec", *program],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
