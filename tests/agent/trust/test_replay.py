@@ -24,9 +24,7 @@ def content(state: TrustState) -> TrustState:
     return msgspec.structs.replace(state, behind=[], clock=0)
 
 
-def test_three_hundred_roots_are_walked(
-    device: EnrolledDevice, ref: ReleaseRef
-) -> None:
+def test_three_hundred_roots_are_walked(device: EnrolledDevice, ref: ReleaseRef) -> None:
     fleet = device.fleet
     for _ in range(300):
         fleet.roles["root"].version += 1
