@@ -8,6 +8,7 @@ from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_manifests.release import Schema
 from modelfleet_server.builds.choosing import Candidate
 from modelfleet_server.builds.errors import MoveError
+from modelfleet_server.kit.transitions import follow
 
 
 class State(StrEnum):
@@ -51,14 +52,7 @@ def after(state: State, event: Event) -> State:
     Raises:
         MoveError: The pair is not in `MOVES`.
     """
-    try:
-        return MOVES[state, event]
-    except KeyError:
-        raise MoveError(
-            f"a build that is {state} cannot {event}",
-            "Only failed builds can be tried again.",
-            state=str(state),
-        ) from None
+    return follow(MOVES, state, event, what="a build", error=MoveError)
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from modelfleet_manifests.canonical import canonical
 from modelfleet_manifests.digests import is_digest
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_server.kit.errors import ConflictError, InvalidError
+from modelfleet_server.kit.transitions import follow
 
 LINEAGE_DIGESTS = ("code", "data", "environment")
 MAX_LINEAGE = 64 * 1024
@@ -69,14 +70,7 @@ def after(state: State, event: Event) -> State:
     Raises:
         VersionStateError: The pair is not in `MOVES`.
     """
-    try:
-        return MOVES[state, event]
-    except KeyError:
-        raise VersionStateError(
-            f"a version that is {state} cannot {event}",
-            "See: modelfleet release show.",
-            state=str(state),
-        ) from None
+    return follow(MOVES, state, event, what="a version", error=VersionStateError)
 
 
 def write_lineage(lineage: Mapping[str, object]) -> bytes:

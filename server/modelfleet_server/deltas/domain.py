@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol, TypeVar
 
 from modelfleet_server.kit.errors import ConflictError
+from modelfleet_server.kit.transitions import follow
 
 ENCODED_PER_MS = 30_000
 """Bytes of a new file that one millisecond of CPU encodes: 3 s for 90 MB."""
@@ -58,10 +59,7 @@ def after(state: State, event: Event) -> State:
     Raises:
         MoveError: The pair is not in `MOVES`.
     """
-    try:
-        return MOVES[state, event]
-    except KeyError:
-        raise MoveError(f"a delta that is {state} cannot {event}", state=state) from None
+    return follow(MOVES, state, event, what="a delta", error=MoveError)
 
 
 @dataclass(frozen=True, slots=True)

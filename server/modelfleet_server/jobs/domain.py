@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from modelfleet_server.jobs.errors import MoveError
+from modelfleet_server.kit.transitions import follow
 
 MAX_LOSSES = 3
 """A job that was lost this often, because it takes its process with it, has failed."""
@@ -55,14 +56,7 @@ def after(state: State, event: Event) -> State:
     Raises:
         MoveError: The pair is not in `MOVES`.
     """
-    try:
-        return MOVES[state, event]
-    except KeyError:
-        raise MoveError(
-            f"a job that is {state} cannot {event}",
-            "See modelfleet job show.",
-            state=str(state),
-        ) from None
+    return follow(MOVES, state, event, what="a job", error=MoveError)
 
 
 class Progress(NamedTuple):

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from modelfleet_server.kit.errors import ConflictError, InvalidError, NotFoundError
+from modelfleet_server.kit.transitions import follow
 
 
 class State(StrEnum):
@@ -65,11 +66,4 @@ def after(state: State, event: Event) -> State:
     Raises:
         EvaluationStateError: The pair is not in `MOVES`.
     """
-    try:
-        return MOVES[state, event]
-    except KeyError:
-        raise EvaluationStateError(
-            f"an evaluation that is {state} cannot {event}",
-            "Ask for the next one.",
-            state=str(state),
-        ) from None
+    return follow(MOVES, state, event, what="an evaluation", error=EvaluationStateError)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from modelfleet_server.kit.errors import ConflictError, InvalidError
+from modelfleet_server.kit.transitions import follow
 
 FULL = 100
 
@@ -74,16 +75,7 @@ def after(state: State, event: Event) -> State:
     Raises:
         MoveError: The pair is not in `MOVES`.
     """
-    try:
-        return MOVES[state, event]
-    except KeyError:
-        can = sorted(move for one, move in MOVES if one is state)
-        raise MoveError(
-            f"a rollout that is {state} cannot {event}",
-            f"It can: {', '.join(can)}." if can else "It has ended.",
-            state=state,
-            event=event,
-        ) from None
+    return follow(MOVES, state, event, what="a rollout", error=MoveError)
 
 
 class WaveKind(StrEnum):
