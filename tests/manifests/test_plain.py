@@ -1,5 +1,7 @@
 """Most documents are read a short way: it takes only what the longer way takes, alike."""
 
+from typing import Any
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ from tests.support.documents import assignment_of, deployment_of, release_of, st
 
 KEY = PrivateKey(b"k" * 32)
 RELEASE = release_of("1.0.0")
-BODIES = {
+BODIES: dict[str, tuple[type[Assignment] | type[Deployment], bytes]] = {
     "assignment": (Assignment, write(assignment_of())),
     "deployment": (Deployment, write(deployment_of(step_of(RELEASE, 1)))),
 }
@@ -107,7 +109,7 @@ values = st.recursive(
 
 @given(values)
 @example({"\u00e9": '"\\', "a": [True, None, -1]})
-def test_canonical_text_is_that_of_securesystemslib(value: object) -> None:
+def test_canonical_text_is_that_of_securesystemslib(value: Any) -> None:
     try:
         canonical(value)
     except ManifestError:

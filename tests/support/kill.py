@@ -241,7 +241,7 @@ def run_agent(control: Path, arguments: list[str]) -> int:
             return python_child(module, *more)
         return [sys.executable, "-P", str(HERE), str(control), CHILD, str(root)]
 
-    door.python_child = start
+    vars(door)["python_child"] = start
     watch_over(Harness(control, root))
     return main(arguments)
 
