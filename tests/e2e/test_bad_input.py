@@ -43,20 +43,30 @@ class Snapshot(NamedTuple):
 
 
 def look(home: Path) -> Snapshot:
-    """Take a snapshot, without what the broker remembers and the empty lock files."""
+    """Take a snapshot, without what runs by itself.
+
+    That is what the broker and the signer remember, locks, and which processes live.
+    """
     with closing(sqlite3.connect(home / DATABASE[0], timeout=30)) as database:
         names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         rows = {
             name: sorted(database.execute(f'SELECT * FROM "{name}"').fetchall(), key=repr)
             for (name,) in names.fetchall()
+            if name != "job_executor"
         }
     files = {
         str(path.relative_to(home)): sha256(path.read_bytes()).hexdigest()
         for path in sorted(home.rglob("*"))
         if path.is_file() and path.name not in DATABASE and path.suffix != ".lock"
-        if path.relative_to(home).parts[0] != "broker"
+        if path.relative_to(home).parts[0] != "broker" and "signer.db" not in path.name
     }
     return Snapshot(rows, files)
+
+
+def jobs_of(home: Path) -> set[str]:
+    """Return the states that jobs are in."""
+    with closing(sqlite3.connect(home / DATABASE[0], timeout=30)) as database:
+        return {state for (state,) in database.execute("SELECT state FROM job")}
 
 
 def settled(home: Path) -> Snapshot:
@@ -65,7 +75,8 @@ def settled(home: Path) -> Snapshot:
 
     def quiet() -> bool:
         found.append(look(home))
-        return len(found) > 3 and all(one == found[-1] for one in found[-4:])
+        works = {"queued", "running"} & jobs_of(home)
+        return not works and len(found) > 3 and all(one == found[-1] for one in found[-4:])
 
     eventually(quiet, "the server is quiet")
     return found[-1]
