@@ -23,7 +23,7 @@ from bench._variants_models import SUBJECTS, MissingError, Subject
 from bench._variants_picture import draw, table
 from modelfleet_server.builds import children, emulation
 from modelfleet_server.builds.choosing import Candidate, interval
-from modelfleet_server.builds.domain import BuildJob, Limits
+from modelfleet_server.builds.messages import BuildJob, Limits
 from modelfleet_server.builds.recipes import DEFAULT_PROFILES, plan_for
 from modelfleet_server.kit.errors import InvalidError
 

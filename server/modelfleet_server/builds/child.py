@@ -16,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from modelfleet_server.builds.domain import (
+from modelfleet_server.builds.errors import ChildError, to_answer
+from modelfleet_server.builds.messages import (
     Answer,
     AnswerJob,
     GradeJob,
@@ -29,7 +30,6 @@ from modelfleet_server.builds.domain import (
     VerifyJob,
     WeighJob,
 )
-from modelfleet_server.builds.errors import ChildError, to_answer
 from modelfleet_server.jobs.domain import Progress
 from modelfleet_server.kit.errors import InvalidError
 

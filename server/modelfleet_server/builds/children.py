@@ -4,7 +4,16 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelfleet_server.builds.domain import (
+from modelfleet_server.builds.errors import ChildError, ModelRunError
+from modelfleet_server.builds.launcher import (
+    HERE,
+    HINT,
+    Ask,
+    Machine,
+    StoppedError,
+    run_child,
+)
+from modelfleet_server.builds.messages import (
     AnswerJob,
     BuildJob,
     Built,
@@ -20,15 +29,6 @@ from modelfleet_server.builds.domain import (
     Verdict,
     VerifyJob,
     WeighJob,
-)
-from modelfleet_server.builds.errors import ChildError, ModelRunError
-from modelfleet_server.builds.launcher import (
-    HERE,
-    HINT,
-    Ask,
-    Machine,
-    StoppedError,
-    run_child,
 )
 
 __all__ = [

@@ -14,7 +14,6 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from modelfleet_server.builds import graph
-from modelfleet_server.builds.domain import ModelFacts
 from modelfleet_server.builds.errors import (
     ModelSizeError,
     NotOnnxError,
@@ -22,6 +21,7 @@ from modelfleet_server.builds.errors import (
     OpsetError,
 )
 from modelfleet_server.builds.external import check_external, external_parts
+from modelfleet_server.builds.messages import ModelFacts
 from modelfleet_server.builds.schema import read_schema
 
 MAX_FILE = (2 << 30) - 1

@@ -18,7 +18,9 @@ from modelfleet_manifests.profiles.definition import Emulated, Profile
 from modelfleet_manifests.release import Schema
 from modelfleet_server.builds import children
 from modelfleet_server.builds.choosing import Candidate, out_of_budget
-from modelfleet_server.builds.domain import (
+from modelfleet_server.builds.errors import ChildError, ParityError
+from modelfleet_server.builds.launcher import Machine
+from modelfleet_server.builds.messages import (
     AnswerJob,
     BuildJob,
     Built,
@@ -26,8 +28,6 @@ from modelfleet_server.builds.domain import (
     Limits,
     Scores,
 )
-from modelfleet_server.builds.errors import ChildError, ParityError
-from modelfleet_server.builds.launcher import Machine
 
 SAMPLES = 256
 """So many of the evaluation set: emulation is some ten times as slow."""

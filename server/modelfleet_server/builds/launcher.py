@@ -16,8 +16,8 @@ import msgspec
 
 import modelfleet_manifests
 import modelfleet_server
-from modelfleet_server.builds.domain import Answer, Job, Limits, Order
 from modelfleet_server.builds.errors import ChildError, from_answer
+from modelfleet_server.builds.messages import Answer, Job, Limits, Order
 from modelfleet_server.jobs.domain import Progress
 
 LOOK_EVERY_S = 0.2

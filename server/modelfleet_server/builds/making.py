@@ -15,14 +15,8 @@ from modelfleet_manifests.release import Schema
 from modelfleet_server.builds import door, evaluate, golden, steps
 from modelfleet_server.builds.choosing import Candidate, choose
 from modelfleet_server.builds.datasets import Dataset, read_dataset
-from modelfleet_server.builds.domain import (
-    BuildJob,
-    Built,
-    BuiltFile,
-    ModelFacts,
-    Pair,
-)
 from modelfleet_server.builds.errors import BuildError, ModelError
+from modelfleet_server.builds.messages import BuildJob, Built, BuiltFile, ModelFacts, Pair
 from modelfleet_server.builds.patches import pack, weigh
 from modelfleet_server.builds.recipes import recipe_digest
 from modelfleet_server.builds.toolchain import (

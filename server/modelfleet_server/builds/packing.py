@@ -6,8 +6,8 @@ import onnx
 from onnx.external_data_helper import load_external_data_for_model
 
 from modelfleet_server.builds import door
-from modelfleet_server.builds.domain import ModelFacts
 from modelfleet_server.builds.errors import ExternalDataError, ModelSizeError
+from modelfleet_server.builds.messages import ModelFacts
 
 
 def inspect(path: Path, packed: Path | None) -> ModelFacts:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from modelfleet_manifests import delta
-from modelfleet_server.builds.domain import BuiltPatch, Pair
+from modelfleet_server.builds.messages import BuiltPatch, Pair
 
 MEMORY = 64 << 20
 """Bytes that applying a patch takes at most, interpreter and all, whatever the sizes."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from modelfleet_server.builds import evaluate
 from modelfleet_server.builds.datasets import read_dataset
-from modelfleet_server.builds.domain import AnswerJob, GradeJob, Scores
 from modelfleet_server.builds.errors import DatasetError
+from modelfleet_server.builds.messages import AnswerJob, GradeJob, Scores
 
 AT_ONCE = 16
 """Samples between two looks at the clock."""

@@ -8,16 +8,11 @@ from sqlmodel import Session, col, select
 from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_manifests.semver import Version
 from modelfleet_server.audit.service import record
-from modelfleet_server.builds.domain import (
-    OPEN,
-    Built,
-    Event,
-    State,
-    after,
-)
+from modelfleet_server.builds.domain import OPEN, Event, State, after
 from modelfleet_server.builds.errors import (
     BuildNotFoundError,
 )
+from modelfleet_server.builds.messages import Built
 from modelfleet_server.builds.profiles import find_profile, shipped_profiles
 from modelfleet_server.builds.tables import Build
 from modelfleet_server.catalog import service as catalog

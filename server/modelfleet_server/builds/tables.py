@@ -22,7 +22,7 @@ class Build(SQLModel, table=True):
         reason: Why it failed, in words.
         hint: What to do about it.
         override: The candidate that an approver let pass the gate; empty for none.
-        built_json: What was built, see `domain.Built`; empty until done.
+        built_json: What was built, see `messages.Built`; empty until done.
         queued_ms: When it was asked for, or asked for again.
     """
 

@@ -17,9 +17,9 @@ from onnx import ModelProto, TensorProto
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.profiles.recipe import Dynamic, FourBits, Half, Recipe, Static
 from modelfleet_server.builds import auditing, door, making
-from modelfleet_server.builds.domain import Verdict, VerifyJob
 from modelfleet_server.builds.errors import BuildError, ModelError
 from modelfleet_server.builds.graph import op_key, walk_nodes, walk_tensors
+from modelfleet_server.builds.messages import Verdict, VerifyJob
 from modelfleet_server.builds.recipes import recipe_digest
 from modelfleet_server.builds.toolchain import (
     installed_tools,

@@ -20,9 +20,9 @@ from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_manifests.release import File, Golden, Schema, Variant
 from modelfleet_server.blobs.service import Blob, BlobStore, keep
 from modelfleet_server.builds import children, service
-from modelfleet_server.builds.domain import BuildJob, Built
 from modelfleet_server.builds.emulation import Proof, prove, until_proven, with_proof
 from modelfleet_server.builds.errors import BuildError
+from modelfleet_server.builds.messages import BuildJob, Built
 from modelfleet_server.builds.profiles import find_profile, shipped_profiles
 from modelfleet_server.catalog import service as catalog
 from modelfleet_server.jobs.kinds import Kind

@@ -12,7 +12,7 @@ from modelfleet_server.cli.screen import Bars, Screen
 from modelfleet_server.kit.errors import InvalidError
 
 if TYPE_CHECKING:
-    from modelfleet_server.builds.domain import ModelFacts
+    from modelfleet_server.builds.messages import ModelFacts
 
 LINEAGE_HINT = (
     'Write {"code": SHA-256, "data": SHA-256, "environment": SHA-256, '

@@ -126,7 +126,7 @@ def profile_here(name: str) -> "Profile":
 
 def _find(bench: Bench, master: str, claim: Variant) -> Finding:
     from modelfleet_server.builds import children
-    from modelfleet_server.builds.domain import VerifyJob
+    from modelfleet_server.builds.messages import VerifyJob
 
     bench.run.screen.note(f"building {claim.name}")
     original = bench.file(master, "master")

@@ -16,8 +16,8 @@ import msgspec
 from modelfleet_manifests.release import Release
 from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.builds import children
-from modelfleet_server.builds.domain import BuiltPatch, Limits, Pair
 from modelfleet_server.builds.errors import ChildError
+from modelfleet_server.builds.messages import BuiltPatch, Limits, Pair
 from modelfleet_server.catalog import service as catalog
 from modelfleet_server.deltas import service
 from modelfleet_server.deltas.domain import Budget, Candidate, Event, One, choose, split

@@ -15,7 +15,7 @@ from modelfleet_manifests.digests import HEX32
 from modelfleet_manifests.document import cap_of
 from modelfleet_manifests.evaluation import MAX_ANSWERS, RESULT
 from modelfleet_server.blobs.service import Blob, BlobStore
-from modelfleet_server.builds.domain import Scores
+from modelfleet_server.builds.messages import Scores
 from modelfleet_server.kit.access import DeviceDep, ViewerDep
 from modelfleet_server.kit.api import DatabaseDep, NowDep, ReadDep, WriteDep, given
 from modelfleet_server.kit.paging import Page, PageDep, fetch_page

@@ -8,8 +8,8 @@ from sqlmodel import Session
 from modelfleet_manifests.release import Schema
 from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.builds import children
-from modelfleet_server.builds.domain import GradeJob, Scores
 from modelfleet_server.builds.emulation import NATIVE
+from modelfleet_server.builds.messages import GradeJob, Scores
 from modelfleet_server.builds.service import get_build
 from modelfleet_server.catalog import service as catalog
 from modelfleet_server.jobs.kinds import Kind

@@ -23,10 +23,10 @@ from modelfleet_manifests.topics import device_topic
 from modelfleet_server.audit.service import record
 from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.builds import service as builds
-from modelfleet_server.builds.domain import Scores
 from modelfleet_server.builds.domain import State as BuildState
 from modelfleet_server.builds.emulation import judge
 from modelfleet_server.builds.errors import ParityError
+from modelfleet_server.builds.messages import Scores
 from modelfleet_server.builds.profiles import find_profile
 from modelfleet_server.builds.tables import Build
 from modelfleet_server.catalog import service as catalog

@@ -20,7 +20,7 @@ class Evaluation(SQLModel, table=True):
         due_ms: Until when it is waited for; another device is asked afterwards.
         answers: SHA-256 of the answers that were uploaded, "" before.
         result: What the device signed, empty before.
-        scores_json: What came out when it was graded, see `builds.domain.Scores`.
+        scores_json: What came out when it was graded, see `builds.messages.Scores`.
         reason: Why it failed or missed its budget, in words.
     """
 

@@ -25,7 +25,6 @@ from tests.server.builds.models import (
 from tests.support.waiting import eventually
 
 from modelfleet_server.builds import children
-from modelfleet_server.builds.domain import BuildJob, Built, Limits
 from modelfleet_server.builds.errors import (
     BuildError,
     ChildError,
@@ -33,6 +32,7 @@ from modelfleet_server.builds.errors import (
     ExternalDataError,
     NotOnnxError,
 )
+from modelfleet_server.builds.messages import BuildJob, Built, Limits
 from modelfleet_server.builds.recipes import plan_for
 from modelfleet_server.jobs.domain import Progress
 
@@ -167,7 +167,7 @@ PARENT = """
 import sys
 from pathlib import Path
 from modelfleet_server.builds import children
-from modelfleet_server.builds.domain import BuildJob, Limits
+from modelfleet_server.builds.messages import BuildJob, Limits
 from modelfleet_server.builds.recipes import plan_for
 master, evaluation, folder = sys.argv[1:]
 plan = plan_for("generic")

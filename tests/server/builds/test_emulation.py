@@ -15,9 +15,9 @@ from tests.support import system
 from modelfleet_manifests.profiles.definition import Emulated, Profile
 from modelfleet_manifests.profiles.recipe import RaiseOpset, Recipe, Static
 from modelfleet_server.builds import children, door, emulation
-from modelfleet_server.builds.domain import AnswerJob, BuildJob, Built, GradeJob, Scores
 from modelfleet_server.builds.errors import DatasetError
 from modelfleet_server.builds.launcher import HERE, Machine
+from modelfleet_server.builds.messages import AnswerJob, BuildJob, Built, GradeJob, Scores
 from modelfleet_server.builds.probe import EXACT, SATURATED, make_probe
 from modelfleet_server.builds.recipes import plan_for
 

@@ -33,8 +33,8 @@ from modelfleet_manifests.release import Variant
 from modelfleet_server.blobs.service import Blob
 from modelfleet_server.builds import door, making
 from modelfleet_server.builds.datasets import Arrays
-from modelfleet_server.builds.domain import BuildJob, Built
 from modelfleet_server.builds.errors import BuildError, DatasetError, ParityError
+from modelfleet_server.builds.messages import BuildJob, Built
 from modelfleet_server.builds.profiles import shipped_profiles
 from modelfleet_server.builds.recipes import DEFAULT_PROFILES, plan_for, recipe_digest
 from modelfleet_server.builds.toolchain import installed_tools

@@ -12,8 +12,8 @@ from onnx import ModelProto, helper, numpy_helper
 from tests.server.builds.models import CALIBRATION, EVALUATION, digits
 
 from modelfleet_server.builds import children, door, making
-from modelfleet_server.builds.domain import BuildJob, Built, Limits, Verdict, VerifyJob
 from modelfleet_server.builds.errors import BuildError
+from modelfleet_server.builds.messages import BuildJob, Built, Limits, Verdict, VerifyJob
 from modelfleet_server.builds.recipes import plan_for
 
 LIMITS = Limits(cpu_s=60, wall_s=120.0)

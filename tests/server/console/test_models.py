@@ -9,7 +9,8 @@ from tests.server.console.test_pages import browser
 from tests.support.server import ServerUnderTest
 
 from modelfleet_server.builds import making, service
-from modelfleet_server.builds.domain import BuildJob, State
+from modelfleet_server.builds.domain import State
+from modelfleet_server.builds.messages import BuildJob
 from modelfleet_server.builds.recipes import plan_for
 from modelfleet_server.catalog.versions import require_version
 from modelfleet_server.kit.access import Role

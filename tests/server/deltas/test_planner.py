@@ -12,7 +12,7 @@ from modelfleet_manifests import delta
 from modelfleet_manifests.digests import EMPTY
 from modelfleet_server.audit.tables import AuditEntry
 from modelfleet_server.blobs.tables import StoredBlob
-from modelfleet_server.builds.domain import Limits
+from modelfleet_server.builds.messages import Limits
 from modelfleet_server.catalog import service as catalog
 from modelfleet_server.deltas import service
 from modelfleet_server.deltas.domain import Budget, State

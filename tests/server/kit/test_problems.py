@@ -41,8 +41,12 @@ KINDS = [
 
 def test_every_error_of_a_slice_says_what_the_caller_can_do_about_it() -> None:
     # those of the command line, and why a job failed, never cross HTTP
-    above = ("modelfleet_server.cli", "modelfleet_server.demo", "tests")
-    above += ("modelfleet_server.jobs.errors",)
+    above = (
+        "modelfleet_server.cli",
+        "modelfleet_server.demo",
+        "modelfleet_server.jobs.errors",
+        "tests",
+    )
     strays = [
         kind
         for kind in errors.AppError.__subclasses__()
