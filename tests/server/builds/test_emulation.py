@@ -128,10 +128,10 @@ def test_the_budget_is_the_same_as_here(others: int, accuracy: float, words: str
 
 
 def saturating(folder: Path) -> BuildJob:
-    """Sums of sixty-four large products: U8S8 with weights of 8 bits clips each pair."""
-    tiled = helper.make_node("Concat", ["x"] * 16, ["wide"], axis=1)
+    """Sums of many large products: U8S8 with weights of 8 bits clips each pair."""
+    tiled = helper.make_node("Concat", ["x"] * 256, ["wide"], axis=1)
     model = dense(tiled, helper.make_node("MatMul", ["wide", "big"], ["h"]))
-    big = np.ones((64, 4), np.float32)
+    big = np.ones((1024, 4), np.float32)
     for kind in range(3):
         big[kind::4, kind] = 0.7
     model.graph.initializer.append(numpy_helper.from_array(big, "big"))
