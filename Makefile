@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup setup-dev system demo test test-all check bench agent-package lock format clean
+.PHONY: setup setup-dev system demo test test-all test-arm64 check bench agent-package lock format clean
 
 # --no-build-isolation: the build backend comes from the lock as well.
 .venv/setup: requirements.lock pyproject.toml
@@ -34,8 +34,13 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 test: setup-dev system
 	$(PYTEST) -m "not slow"
 
+# The long ones first, and one process more than cores: they wait for agents that start.
 test-all: setup-dev system
-	$(PYTEST)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not arm64"
+
+# The agent's tests as programs of 64-bit ARM, which QEMU runs: many minutes more.
+test-arm64: setup-dev system
+	$(BIN)/python -m pytest -m arm64
 
 check: setup-dev
 	$(BIN)/ruff format --check .
