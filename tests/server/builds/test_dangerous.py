@@ -95,7 +95,12 @@ CASES: dict[str, tuple[Callable[[], ModelProto], str]] = {
 }
 
 
-SLOW = ("a loop of 2^62 rounds", "a scan that keeps 7 GB", "tensors that double")
+SLOW = (
+    "a loop without end",
+    "a loop of 2^62 rounds",
+    "a scan that keeps 7 GB",
+    "tensors that double",
+)
 
 
 @pytest.mark.parametrize(
