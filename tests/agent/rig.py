@@ -1,5 +1,6 @@
 """A real agent in a process of its own, with a real broker and a fleet's HTTP server."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -262,11 +263,10 @@ class Rig:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": list(x)}
         body = json.dumps({"inputs": [tensor]})
-        connection.request("POST", f"/v2/models/{SLOT}/infer", body)
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-        connection.close()
-        return response.status, answer
+        with contextlib.closing(connection):  # also where the agent is killed meanwhile
+            connection.request("POST", f"/v2/models/{SLOT}/infer", body)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
 
 
 def _environment() -> dict[str, str]:
