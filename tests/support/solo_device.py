@@ -1,5 +1,6 @@
 """A device's directory, enrolled in a `SoloFleet`, for tests of parts of the agent."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from tests.support.solo_http import FleetServer
 from modelfleet_agent.enrol import Enrolment, enrol
 from modelfleet_agent.trust.__main__ import perform
 from modelfleet_agent.trust.door import TrustDoor
-from modelfleet_agent.trust.memory import believe
+from modelfleet_agent.trust.floors import Floors
+from modelfleet_agent.trust.memory import believe, load_floors
 from modelfleet_agent.trust.messages import Answer, Recall, Refresh, Wish
 from modelfleet_agent.trust.state import TrustState
 from modelfleet_agent.trust.timing import Told, TrustedClock
@@ -83,3 +85,16 @@ def enrol_device(server: FleetServer, directory: Path, name: str) -> EnrolledDev
     server.claims[f"claim-{name}"] = name
     me = enrol(server.url, f"claim-{name}", directory, Facts())
     return EnrolledDevice(directory, server.fleet, me)
+
+
+def floors_of(device: EnrolledDevice) -> Floors:
+    """Return the floors that a device has on disk."""
+    floors = load_floors(device.directory, device.me.fleet)
+    assert floors is not None
+    return floors
+
+
+def lose_caches(device: EnrolledDevice) -> None:
+    """Remove what a device keeps of the metadata, but not its floors."""
+    shutil.rmtree(device.directory / "tuf")
+    (device.directory / "trust" / "state.json").unlink()

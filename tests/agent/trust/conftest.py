@@ -2,9 +2,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.solo import SoloFleet
+from tests.support.solo import SoloFleet, make_release
 from tests.support.solo_device import EnrolledDevice, enrol_device
 from tests.support.solo_http import FleetServer, serve
+
+from modelfleet_manifests.release import ReleaseRef
 
 
 @pytest.fixture
@@ -21,3 +23,10 @@ def server(fleet: SoloFleet) -> Iterator[FleetServer]:
 @pytest.fixture
 def device(server: FleetServer, tmp_path: Path) -> EnrolledDevice:
     return enrol_device(server, tmp_path / "agent", "dev-1")
+
+
+@pytest.fixture
+def ref(fleet: SoloFleet) -> ReleaseRef:
+    ref = fleet.add_release(make_release(fleet.files, "1.0.0"))
+    fleet.publish()
+    return ref

@@ -1,39 +1,17 @@
 """What time it is: told with a nonce, and by nobody who has not signed it."""
 
-import shutil
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.solo import DAY, SoloFleet, make_release
-from tests.support.solo_device import EnrolledDevice
+from tests.support.solo import DAY
+from tests.support.solo_device import EnrolledDevice, floors_of
 from tests.support.solo_http import FleetServer
 
-from modelfleet_agent.trust.floors import Floors
-from modelfleet_agent.trust.memory import load_floors
 from modelfleet_agent.trust.timing import Told, TrustedClock
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.release import ReleaseRef
 
 BAD = "a" * 64
-
-
-@pytest.fixture
-def ref(fleet: SoloFleet) -> ReleaseRef:
-    ref = fleet.add_release(make_release(fleet.files, "1.0.0"))
-    fleet.publish()
-    return ref
-
-
-def floors_of(device: EnrolledDevice) -> Floors:
-    floors = load_floors(device.directory, device.me.fleet)
-    assert floors is not None
-    return floors
-
-
-def lose_caches(device: EnrolledDevice) -> None:
-    shutil.rmtree(device.directory / "tuf")
-    (device.directory / "trust" / "state.json").unlink()
 
 
 FAR = 4_070_908_800_000

@@ -1,36 +1,15 @@
 """What a device has seen it never goes below, whatever becomes of its caches."""
 
-import shutil
-
-import pytest
-from tests.support.solo import DAY, SoloFleet, make_release
-from tests.support.solo_device import EnrolledDevice
+from tests.support.solo import DAY, make_release
+from tests.support.solo_device import EnrolledDevice, floors_of, lose_caches
 from tests.support.solo_http import Fault, FleetServer, metadata_path
 
 from modelfleet_agent.trust.floors import Floors
-from modelfleet_agent.trust.memory import NAMES, load_floors, save_floors
+from modelfleet_agent.trust.memory import NAMES, save_floors
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.release import ReleaseRef
 
 BAD = "a" * 64
-
-
-@pytest.fixture
-def ref(fleet: SoloFleet) -> ReleaseRef:
-    ref = fleet.add_release(make_release(fleet.files, "1.0.0"))
-    fleet.publish()
-    return ref
-
-
-def floors_of(device: EnrolledDevice) -> Floors:
-    floors = load_floors(device.directory, device.me.fleet)
-    assert floors is not None
-    return floors
-
-
-def lose_caches(device: EnrolledDevice) -> None:
-    shutil.rmtree(device.directory / "tuf")
-    (device.directory / "trust" / "state.json").unlink()
 
 
 # replay

@@ -13,13 +13,6 @@ from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.release import ReleaseRef
 
 
-@pytest.fixture
-def ref(fleet: SoloFleet) -> ReleaseRef:
-    ref = fleet.add_release(make_release(fleet.files, "1.0.0"))
-    fleet.publish()
-    return ref
-
-
 def content(state: TrustState) -> TrustState:
     """What was believed, without what the floors say of it."""
     return msgspec.structs.replace(state, behind=[], clock=0)

@@ -1,34 +1,8 @@
 """The end of a recall: officers sign it, and nobody else ends one."""
 
-import shutil
-
-import pytest
-from tests.support.solo import SoloFleet, make_release
 from tests.support.solo_device import EnrolledDevice
 
-from modelfleet_agent.trust.floors import Floors
-from modelfleet_agent.trust.memory import load_floors
-from modelfleet_manifests.release import ReleaseRef
-
 BAD = "a" * 64
-
-
-@pytest.fixture
-def ref(fleet: SoloFleet) -> ReleaseRef:
-    ref = fleet.add_release(make_release(fleet.files, "1.0.0"))
-    fleet.publish()
-    return ref
-
-
-def floors_of(device: EnrolledDevice) -> Floors:
-    floors = load_floors(device.directory, device.me.fleet)
-    assert floors is not None
-    return floors
-
-
-def lose_caches(device: EnrolledDevice) -> None:
-    shutil.rmtree(device.directory / "tuf")
-    (device.directory / "trust" / "state.json").unlink()
 
 
 def test_a_tombstone_is_undone_by_officers_only_and_counts_again_without_them(

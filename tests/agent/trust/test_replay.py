@@ -3,20 +3,12 @@
 import shutil
 
 import msgspec
-import pytest
-from tests.support.solo import DAY, SoloFleet, make_release
+from tests.support.solo import DAY, make_release
 from tests.support.solo_device import EnrolledDevice
 
 from modelfleet_agent.trust.state import TrustState
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.release import ReleaseRef
-
-
-@pytest.fixture
-def ref(fleet: SoloFleet) -> ReleaseRef:
-    ref = fleet.add_release(make_release(fleet.files, "1.0.0"))
-    fleet.publish()
-    return ref
 
 
 def content(state: TrustState) -> TrustState:

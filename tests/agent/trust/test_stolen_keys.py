@@ -1,34 +1,11 @@
 """Whoever owns the server and all online keys."""
 
-import shutil
-
-import pytest
-from tests.support.solo import SoloFleet, make_release
+from tests.support.solo import make_release
 from tests.support.solo_device import EnrolledDevice
 
-from modelfleet_agent.trust.floors import Floors
-from modelfleet_agent.trust.memory import load_floors
 from modelfleet_manifests.release import ReleaseRef
 
 BAD = "a" * 64
-
-
-@pytest.fixture
-def ref(fleet: SoloFleet) -> ReleaseRef:
-    ref = fleet.add_release(make_release(fleet.files, "1.0.0"))
-    fleet.publish()
-    return ref
-
-
-def floors_of(device: EnrolledDevice) -> Floors:
-    floors = load_floors(device.directory, device.me.fleet)
-    assert floors is not None
-    return floors
-
-
-def lose_caches(device: EnrolledDevice) -> None:
-    shutil.rmtree(device.directory / "tuf")
-    (device.directory / "trust" / "state.json").unlink()
 
 
 def test_all_online_keys_stolen_together_list_no_release_and_lower_no_floor(
