@@ -9,13 +9,12 @@ from threading import Thread
 from typing import Any
 from urllib.parse import unquote
 
-from tuf.api.metadata import Metadata, Root, Signed, Targets
+from tuf.api.metadata import Metadata, Signed, Targets
 
 from modelfleet_agent.clock import boot_ms
-from modelfleet_agent.trust.asking import Question
-from modelfleet_agent.trust.client import Client
 from modelfleet_agent.trust.floors import Floors
 from modelfleet_agent.trust.messages import Wish
+from modelfleet_agent.trust.shell import Shell
 from modelfleet_agent.trust.state import TrustState
 from modelfleet_agent.trust.survey import Survey
 from modelfleet_agent.web import Site
@@ -215,18 +214,13 @@ class ColdClient:
         root = files["/tuf/metadata/1.root.json"]
         site = Site(url, token="none")
         folder.mkdir(parents=True)
-
-        def tell(root: Root) -> int:
-            return survey.under_root(root)
-
+        before, floors = TrustState(fleet=fleet), Floors(fleet=fleet)
         begin = time.thread_time()
-        client = Client(folder, site, root, tell)
-        question = Question(client, fleet, "a" * 32, boot_ms)
-        survey = Survey(client, folder, TrustState(fleet=fleet), Floors(fleet=fleet))
-        state = survey.run([wish], question.ask)
+        survey = Survey.begin(root, before, floors, "a" * 32)
+        state = Shell(folder, site, boot_ms).drive(survey.walk([wish]))
         used = (time.thread_time() - begin) * 1000
         site.close()
-        if list(state.listed.values()) != [wish.id] or question.answer.time is None:
+        if list(state.listed.values()) != [wish.id] or survey.answer.time is None:
             raise RuntimeError("the client did not find the release")
         self.bytes = sum(self.by_file.values()) + len(root)
         self.raw = sum(len(files.get(one, b"")) for one in self.by_file) + len(root)

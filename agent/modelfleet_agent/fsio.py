@@ -85,8 +85,13 @@ def private_dir(path: Path) -> Path:
     return path
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
-    """Replace the content of `path`: readers see the old bytes or the new ones, whole."""
+def write_atomic(
+    path: Path, data: bytes, *, mode: int = PRIVATE, durable: bool = True
+) -> None:
+    """Replace the content of `path`: readers see the old bytes or the new ones, whole.
+
+    What is not `durable` a power cut may tear: for what is verified whenever it is read.
+    """
     tmp = path.with_name(f"{TMP}{path.name}")
     remove(tmp, durable=False)  # of a power cut; a read-only one could not be opened again
     with changing("create", tmp):
@@ -94,14 +99,17 @@ def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
     with os.fdopen(fd, "wb") as file, changing("write", tmp):
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
-    rename(tmp, path)
+        if durable:
+            os.fsync(file.fileno())
+    rename(tmp, path, durable=durable)
 
 
-def rename(old: Path, new: Path) -> None:
+def rename(old: Path, new: Path, *, durable: bool = True) -> None:
     """Move `old` over `new` and make both directories durable. `old` is fsynced already."""
     with changing("rename", new):
         old.replace(new)
+    if not durable:
+        return
     fsync_dir(new.parent)
     if old.parent != new.parent:
         fsync_dir(old.parent)

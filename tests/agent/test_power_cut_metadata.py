@@ -1,7 +1,7 @@
 """Cut at any write of the metadata child, the agent comes back and never goes below.
 
-The child and the agent are killed together, as by a power cut: at each file of python-tuf's
-cache, at the records of the floors, at statements and at the state.
+The child and the agent are killed together, as by a power cut: at each file of the cache of
+metadata, at the records of the floors, at statements and at the state.
 """
 
 from pathlib import Path

@@ -10,8 +10,7 @@ so that two runs of the same update name the same changes.
     a name  of an errno, such as ENOSPC: changes fail from there on, `times` in all
 
 The metadata child runs in the harness, too, and takes the agent with it when it dies, as a
-power cut does. What python-tuf writes there does not go through `fsio`: each such change is
-a point of its own.
+power cut does.
 """
 
 import errno
@@ -31,9 +30,7 @@ from modelfleet_agent.runtime.children import python_child
 from modelfleet_agent.trust import door
 
 HERE = Path(__file__)
-_IDS = re.compile(
-    r"dev-[0-9a-f]{8}|[0-9a-f]{32,}|\d+|(?<=/)tmp[a-z0-9_]{8}|(?<=floors\.)[ab]"
-)
+_IDS = re.compile(r"dev-[0-9a-f]{8}|[0-9a-f]{32,}|\d+|(?<=floors\.)[ab]")
 CHILD = "modelfleet_agent.trust"
 # What Python tells of changes of the disk: the event, and which argument is the path.
 _CHANGES = {
@@ -147,9 +144,9 @@ class Harness:
                 self._act(order, operation)
 
     def audit(self, event: str, arguments: Sequence[object]) -> None:
-        """Trace a change that nobody announced; in the child it is a point."""
+        """Trace a change that nobody announced."""
         order = self._order
-        if order is None or (order.do != "trace" and not self._child):
+        if order is None or order.do != "trace":
             return
         place = _CHANGES.get(event)
         if event == "open":
@@ -161,10 +158,7 @@ class Harness:
         text = os.fsdecode(path)  # type: ignore[arg-type]  # a path, as Python tells it
         if not text.startswith(str(self._root)) or _in_fsio():
             return
-        if self._child:
-            self.look(event, Path(text))
-        else:
-            self._write(order, f"UNANNOUNCED {event} {shorten(Path(text), self._root)}")
+        self._write(order, f"UNANNOUNCED {event} {shorten(Path(text), self._root)}")
 
     def _read(self) -> Order | None:
         try:

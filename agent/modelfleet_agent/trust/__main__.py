@@ -7,7 +7,6 @@ from pathlib import Path
 
 import msgspec
 from tuf.api.exceptions import DownloadError, RepositoryError
-from tuf.api.metadata import Root
 
 from modelfleet_agent import fsio
 from modelfleet_agent.clock import Clock, boot_ms
@@ -15,15 +14,10 @@ from modelfleet_agent.enrol import load_root
 from modelfleet_agent.errors import AgentError, RetryableError
 from modelfleet_agent.trust import faults
 from modelfleet_agent.trust import floors as rules
-from modelfleet_agent.trust.asking import Question
-from modelfleet_agent.trust.client import Client
 from modelfleet_agent.trust.memory import believe, keep, recollect, save_floors
 from modelfleet_agent.trust.messages import Answer, Recall, Refresh, Task
-from modelfleet_agent.trust.state import (
-    RELEASES,
-    TrustState,
-    release_file,
-)
+from modelfleet_agent.trust.shell import Shell
+from modelfleet_agent.trust.state import RELEASES, TrustState, statement_path
 from modelfleet_agent.trust.survey import Survey
 from modelfleet_agent.trust.tombstones import read_message
 from modelfleet_agent.web import Site
@@ -32,31 +26,27 @@ from modelfleet_manifests.errors import ManifestError
 
 UNSTEADY = "E_RECALLS"
 
+log = logging.getLogger(__name__)
+
 
 def refresh(task: Refresh, rising: Clock) -> Answer:
     """Verify the metadata and write the new state; say what time it is."""
     directory = Path(task.directory)
-    folder = fsio.private_dir(directory / "trust")
     before, floors = believe(directory, task.fleet), recollect(directory, task.fleet)
     root = load_root(directory)
     if sha256(root) != task.fleet:
         return Answer(code="E_METADATA", what="factory/root.json is of another fleet")
-    _clear(directory / "tuf")
-
-    def tell(root: Root) -> int:
-        return survey.under_root(root)
-
+    survey = Survey.begin(root, before, floors, task.nonce)
     with closing(Site(task.server, token=task.token, proxy=task.proxy)) as site:
-        client = Client(directory, site, root, tell)
-        question = Question(client, task.fleet, task.nonce, rising)
-        survey = Survey(client, folder, before, floors)
         try:
-            state = survey.run(task.want, question.ask)
+            state = Shell(directory, site, rising).drive(survey.walk(task.want))
         finally:  # what was verified before it went wrong was seen all the same
             save_floors(directory, survey.floors)
+            for note in survey.notes:
+                log.warning("MF_METADATA %s", note)
     keep(directory, state, survey.floors)
-    _sweep(folder, state)
-    return question.answer
+    _sweep(directory, state)
+    return survey.answer
 
 
 def recall(task: Recall) -> Answer:
@@ -76,17 +66,11 @@ def recall(task: Recall) -> Answer:
     return Answer()
 
 
-def _clear(cache: Path) -> None:
-    """Remove what python-tuf left half written when it was killed."""
-    for path in cache.glob("tmp*"):
-        fsio.remove(path, durable=False)
-
-
-def _sweep(folder: Path, state: TrustState) -> None:
+def _sweep(directory: Path, state: TrustState) -> None:
     """Remove statements that are not listed any more."""
-    keep = {release_file(folder, one) for one in state.listed.values()}
-    for path in (folder / RELEASES).glob("*"):
-        if path not in keep:
+    listed = {directory / statement_path(one) for one in state.listed.values()}
+    for path in (directory / RELEASES).glob("*"):
+        if path not in listed:
             fsio.remove(path)
 
 

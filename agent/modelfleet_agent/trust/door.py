@@ -13,7 +13,7 @@ from modelfleet_agent.errors import RefusedError, RetryableError
 from modelfleet_agent.runtime.limits import Ending, Limits, python_child, run_limited
 from modelfleet_agent.trust.memory import LOST, believe, mend_floors
 from modelfleet_agent.trust.messages import Answer, Recall, Refresh, Task, Wish
-from modelfleet_agent.trust.state import TrustState, release_file
+from modelfleet_agent.trust.state import TrustState, statement_path
 from modelfleet_agent.trust.timing import Told, TrustedClock
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.errors import ManifestError
@@ -51,7 +51,6 @@ class TrustDoor:
             RetryableError: `E_RECORD`: the state is damaged.
         """
         self._directory = directory
-        self._folder = directory / "trust"
         self._enrolment = enrolment
         self._clock = clock or TrustedClock()
         self._proxy = proxy
@@ -198,7 +197,7 @@ class TrustDoor:
     def _read(self, release_id: str) -> Release | None:
         """Return a statement from disk; a damaged one counts as not listed."""
         try:
-            data = release_file(self._folder, release_id).read_bytes()
+            data = (self._directory / statement_path(release_id)).read_bytes()
             if sha256(data) == release_id:
                 return read_release(data)
         except (OSError, ManifestError) as error:

@@ -1,4 +1,4 @@
-"""What the device never forgets: its floors, on disk and in what it believes.
+"""What the device never forgets: its floors and its state, on disk.
 
 Two files, `floors.a` and `floors.b`, are written in turn, each with its own checksum and
 fsynced: whatever a power cut tears, the one before is whole. A tombstone that is only in
@@ -12,16 +12,46 @@ import msgspec
 from msgspec.structs import replace
 
 from modelfleet_agent import fsio
+from modelfleet_agent.errors import RetryableError
 from modelfleet_agent.trust import floors as rules
 from modelfleet_agent.trust.floors import Floors, ModelFloor
-from modelfleet_agent.trust.state import GATES, TrustState, read_state, write_state
+from modelfleet_agent.trust.state import GATES, TrustState
 from modelfleet_manifests.digests import sha256
 
+STATE = "trust/state.json"
 NAMES = ("floors.a", "floors.b")
 LOST = "floors"
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 log = logging.getLogger(__name__)
+
+
+def read_state(directory: Path, fleet: str) -> TrustState:
+    """Return the state in `directory`; an empty one where there is none of this fleet.
+
+    Raises:
+        RetryableError: `E_RECORD`: it is damaged. It is not passed over, since revocations
+            would be forgotten with it.
+    """
+    path = directory / STATE
+    try:
+        state = msgspec.json.decode(path.read_bytes(), type=TrustState)
+    except FileNotFoundError:
+        return TrustState(fleet=fleet)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise RetryableError(
+            "E_RECORD",
+            f"{path} cannot be read ({error})",
+            hint="check the medium; to start afresh, enrol again with --force",
+            path=str(path),
+        ) from error
+    return state if state.fleet == fleet else TrustState(fleet=fleet)
+
+
+def write_state(directory: Path, state: TrustState) -> None:
+    """Replace the state in `directory`, durably."""
+    fsio.private_dir((directory / STATE).parent)
+    fsio.write_atomic(directory / STATE, _encoder.encode(state))
 
 
 def load_floors(directory: Path, fleet: str) -> Floors | None:
@@ -66,7 +96,7 @@ def mend_floors(directory: Path, fleet: str) -> list[str]:
 def recollect(directory: Path, fleet: str) -> Floors:
     """Return the floors; what the state still knows where both files are lost."""
     held = load_floors(directory, fleet)
-    return held or _salvage(read_state(directory / "trust", fleet))
+    return held or _salvage(read_state(directory, fleet))
 
 
 def believe(directory: Path, fleet: str) -> TrustState:
@@ -78,7 +108,7 @@ def believe(directory: Path, fleet: str) -> TrustState:
     Raises:
         RetryableError: `E_RECORD`: the state is damaged.
     """
-    state = read_state(directory / "trust", fleet)
+    state = read_state(directory, fleet)
     held = load_floors(directory, fleet)
     floors = held or _salvage(state)
     return replace(
@@ -94,10 +124,7 @@ def believe(directory: Path, fleet: str) -> TrustState:
 def keep(directory: Path, state: TrustState, floors: Floors) -> None:
     """Write the floors, then the state that rests on them."""
     save_floors(directory, floors)
-    write_state(
-        directory / "trust",
-        replace(state, blocked=floors.blocked, stopped=floors.stopped),
-    )
+    write_state(directory, replace(state, blocked=floors.blocked, stopped=floors.stopped))
 
 
 def _behind(state: TrustState, held: Floors | None) -> list[str]:

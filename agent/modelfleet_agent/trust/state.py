@@ -1,23 +1,16 @@
-"""The verified state: what a refresh of the metadata leaves for the supervisor.
+"""The verified state: what a refresh of the metadata leaves for the supervisor; pure.
 
 The child writes it (`trust/state.json`), once everything in it is verified and written
 durably; the supervisor believes it as it believes its own disk.
 """
 
-from pathlib import Path
-
 import msgspec
 
-from modelfleet_agent import fsio
-from modelfleet_agent.errors import RetryableError
 from modelfleet_manifests.header import Minimum
 
 # What must not have expired where something new is installed.
 GATES = ("timestamp", "snapshot", "targets", "revocations", "stops")
-STATE = "state.json"
-RELEASES = "releases"
-
-_encoder = msgspec.json.Encoder(order="deterministic")
+RELEASES = "trust/releases"
 
 
 class Slot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,33 +89,6 @@ class TrustState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return all(self.expires.get(role, 0) > max(now, self.clock) for role in GATES)
 
 
-def read_state(folder: Path, fleet: str) -> TrustState:
-    """Return the state in `folder`; an empty one where there is none of this fleet.
-
-    Raises:
-        RetryableError: `E_RECORD`: it is damaged. It is not passed over, since revocations
-            would be forgotten with it.
-    """
-    try:
-        state = msgspec.json.decode((folder / STATE).read_bytes(), type=TrustState)
-    except FileNotFoundError:
-        return TrustState(fleet=fleet)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise RetryableError(
-            "E_RECORD",
-            f"{folder / STATE} cannot be read ({error})",
-            hint="check the medium; to start afresh, enrol again with --force",
-            path=str(folder / STATE),
-        ) from error
-    return state if state.fleet == fleet else TrustState(fleet=fleet)
-
-
-def write_state(folder: Path, state: TrustState) -> None:
-    """Replace the state in `folder`, durably."""
-    fsio.private_dir(folder)
-    fsio.write_atomic(folder / STATE, _encoder.encode(state))
-
-
-def release_file(folder: Path, release_id: str) -> Path:
-    """Return where the statement of a release lies, or would lie."""
-    return folder / RELEASES / f"{release_id}.json"
+def statement_path(release_id: str) -> str:
+    """Return where the statement of a release lies, or would lie, below the directory."""
+    return f"{RELEASES}/{release_id}.json"

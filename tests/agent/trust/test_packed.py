@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelfleet_agent.trust.checks import StrictError
-from modelfleet_agent.trust.client import BLOCK, unpack
+from modelfleet_agent.trust.shell import BLOCK, unpack
 
 
 @given(st.binary(max_size=300), st.integers(1, 50))
