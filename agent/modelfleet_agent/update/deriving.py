@@ -95,8 +95,10 @@ class Deriver:
         provider = deriving(record.providers) or (CPU if self._prepares else None)
         if provider is None or facts is None or not facts.runtime:
             return None
-        if provider == CPU and record.providers:
-            return None  # an accelerator wants the graph as it is
+        if provider == CPU and (record.providers or len(record.files) > 1):
+            # an accelerator wants the graph as it is; weights that are mapped would be
+            # copied into the derived file, and read again instead
+            return None
         options = dict(arrange((provider,), threads=1, derived=True)[0][1])
         gpu = PROVIDERS[provider].gpu
         return Derivation(

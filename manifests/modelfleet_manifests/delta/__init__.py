@@ -16,7 +16,7 @@ from .errors import (
 )
 from .inspection import Inspection, Part, inspect
 from .planning import SideTensors
-from .tensors import Tensor, scan_names, scan_side_files
+from .tensors import Tensor, scan_model, scan_names, scan_side_files
 from .wire import WireError
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "encode_chunks",
     "estimate",
     "inspect",
+    "scan_model",
     "scan_names",
     "scan_side_files",
 ]

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from modelfleet_manifests.errors import FormatError
 from modelfleet_manifests.profiles.detection import Detect
-from modelfleet_manifests.profiles.recipe import Half, RaiseOpset, Recipe
+from modelfleet_manifests.profiles.recipe import External, Half, RaiseOpset, Recipe
 
 Share = Annotated[str, Meta(pattern=r"^(0(\.[0-9]{1,6})?|1(\.0{1,6})?)$")]
 """A share of one as a decimal string: recipes and budgets are digested without floats."""
@@ -23,6 +23,8 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         accuracy_drop: How much less accurate than its master a variant may be.
         disagreement: How often it may answer otherwise than its master: the upper end of
             the 95 % interval must not be above.
+        golden_distance: How far its answers to the golden inputs may be from the master's
+            on average, as a share of the master's largest score.
         latency: `measured`: the machine that builds computes as the profile's devices do,
             and a candidate must be faster than the last one. `assumed`: it does not; the
             order of the candidates is the order of their speed.
@@ -33,6 +35,7 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     accuracy_drop: Share = "0.02"
     disagreement: Share = "0.08"
+    golden_distance: Share = "0.25"
     latency: Literal["measured", "assumed"] = "assumed"
     faster: Share = "0.8"
 
@@ -128,13 +131,19 @@ def _problem(profile: Profile) -> str:
         return "has two candidates of one name"
     if profile.baseline.unless or profile.baseline.calibrated:
         return f"must end with a candidate that always works, not {profile.baseline.name!r}"
-    for recipe in profile.candidates:
-        first = recipe.steps[0]
-        if not isinstance(first, RaiseOpset):
-            return f"has the candidate {recipe.name!r} that does not begin with step: opset"
-        if max(first.at_least, first.at_most or 0) > profile.opset:
-            return f"allows opset {profile.opset}, {recipe.name!r} makes a higher one"
-        halves = any(isinstance(step, Half) for step in recipe.steps)
-        if halves != (recipe.precision == "fp16"):
-            return f"calls {recipe.name!r} {recipe.precision}, its steps make another"
+    found = (_problem_of(recipe, profile) for recipe in profile.candidates)
+    return next(filter(None, found), "")
+
+
+def _problem_of(recipe: Recipe, profile: Profile) -> str:
+    first = recipe.steps[0]
+    if not isinstance(first, RaiseOpset):
+        return f"has the candidate {recipe.name!r} that does not begin with step: opset"
+    if max(first.at_least, first.at_most or 0) > profile.opset:
+        return f"allows opset {profile.opset}, {recipe.name!r} makes a higher one"
+    if any(isinstance(step, External) for step in recipe.steps[:-1]):
+        return f"has steps after step: external in {recipe.name!r}; it must be the last"
+    halves = any(isinstance(step, Half) for step in recipe.steps)
+    if halves != (recipe.precision == "fp16"):
+        return f"calls {recipe.name!r} {recipe.precision}, its steps make another"
     return ""

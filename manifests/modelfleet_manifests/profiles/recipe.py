@@ -83,7 +83,24 @@ class FourBits(_Step, frozen=True, tag="int4"):
     block: Literal[16, 32, 64, 128] = 32
 
 
-Step = RaiseOpset | Clean | Optimise | Prepare | Half | Dynamic | Static | FourBits
+class External(_Step, frozen=True, tag="external"):
+    """Move weights into a file beside the graph, which devices map instead of reading.
+
+    Always the last step, since nothing else looks into that file.
+
+    Attributes:
+        at_least: Bytes of the smallest weight that moves; each begins a page of its own.
+        total: Bytes that would move; with fewer all stays in one file. Reading a small
+            model costs less than another file.
+    """
+
+    at_least: Annotated[int, Meta(ge=1, le=1 << 30)] = 16 << 10
+    total: Annotated[int, Meta(ge=0, le=1 << 40)] = 32 << 20
+
+
+Step = (
+    RaiseOpset | Clean | Optimise | Prepare | Half | Dynamic | Static | FourBits | External
+)
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 
 

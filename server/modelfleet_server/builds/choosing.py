@@ -38,6 +38,7 @@ class Candidate(msgspec.Struct, kw_only=True, omit_defaults=True):
         samples: Of the evaluation set.
         distance: The largest difference to a score of the master, as a share of the
             largest score.
+        golden: The mean of the differences on its golden inputs, as such shares.
         latency_ms: Median CPU time of one sample on one thread of this machine.
         p95_ms: The 95th percentile of it.
         size: Bytes.
@@ -56,6 +57,7 @@ class Candidate(msgspec.Struct, kw_only=True, omit_defaults=True):
     disagreements: int | None = None
     samples: int = 0
     distance: float | None = None
+    golden: float | None = None
     latency_ms: float | None = None
     p95_ms: float | None = None
     size: int | None = None
@@ -89,6 +91,11 @@ def out_of_budget(one: Candidate, master_accuracy: float, objective: Objective) 
         )
     if one.distance is not None and one.distance <= SAME:
         return ""
+    if one.golden is not None and one.golden > float(objective.golden_distance):
+        return (
+            f"{one.name} is off by {one.golden:.4f} of the largest score on golden inputs, "
+            f"over the budget of {objective.golden_distance}"
+        )
     _, high = interval(differ, one.samples)
     if high > float(objective.disagreement):
         return (

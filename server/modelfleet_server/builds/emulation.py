@@ -93,7 +93,8 @@ def until_proven(
 ) -> tuple[M, Proof]:
     """Build a variant that also keeps its budget on the processors its profile names.
 
-    What does not is excluded, and the next best candidate is built.
+    What does not is excluded, and the next best candidate is built, by what was measured of
+    all of them the first time.
 
     Args:
         job: What to build.
@@ -103,9 +104,9 @@ def until_proven(
     Raises:
         InvalidError: Something is at fault, or no candidate is within its budget.
     """
-    excluded = dict(job.excluded)
+    excluded, known = dict(job.excluded), list(job.known)
     while True:
-        tried = msgspec.structs.replace(job, excluded=dict(excluded))
+        tried = msgspec.structs.replace(job, excluded=dict(excluded), known=known)
         made = build(tried)
         proof = prove_made(tried, made)
         if not proof.reason or job.override:
@@ -113,6 +114,7 @@ def until_proven(
         if made.built.recipe_name == job.profile.baseline.name:
             raise ParityError(proof.reason, "Let an approver override the gate.")
         excluded[made.built.recipe_name] = proof.reason
+        known = with_proof(made.built, proof).front
 
 
 def build_proven(

@@ -1,6 +1,5 @@
 """Loads, runs, scores and times a model; only in a limited child."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -209,12 +208,6 @@ def distances(answers: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.floa
     ]
     largest = max(abs(float(reference.max())), abs(float(reference.min())))
     return np.array(off) / max(largest, float(np.finfo(np.float32).tiny))
-
-
-def resident_mb() -> float:
-    """Return how much memory this process holds, in MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
 def decimal(value: float, digits: int) -> str:

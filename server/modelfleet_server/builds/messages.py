@@ -39,10 +39,21 @@ class BuiltFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """Paths of two files, `old` None for the empty one."""
+    """Paths of two files, `old` None for the empty one.
+
+    Attributes:
+        old: The file that is there.
+        new: The file that is made from it.
+        name: What a graph calls both, where they are its external data.
+        old_graph: The model whose external data `old` is, "" where it is no such file.
+        new_graph: The model whose external data `new` is, likewise.
+    """
 
     old: str | None
     new: str
+    name: str = ""
+    old_graph: str = ""
+    new_graph: str = ""
 
 
 class BuiltPatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +90,8 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
         precision: Of its weights: `fp32`, `fp16`, `int8`, `int4`.
         why: Why that one, in words.
         opset: The opset that a runtime must load.
-        model: The variant's graph, with its weights in it.
+        model: The variant's graph, with its weights in it where none lie beside it.
+        beside: Files with its external data, which the graph names.
         golden: Golden inputs and this variant's outputs, an npz.
         atol: Absolute tolerance on golden outputs, a decimal.
         rtol: Relative tolerance on golden outputs, a decimal.
@@ -111,6 +123,12 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     front: list[Candidate] = []
     unproven: list[str] = []
     overridden: bool = False
+    beside: list[BuiltFile] = []
+
+    @property
+    def files(self) -> list[BuiltFile]:
+        """All that a device loads, the graph first."""
+        return [self.model, *self.beside]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +176,9 @@ class BuildJob(msgspec.Struct, frozen=True, kw_only=True, tag="build"):
         evaluation: Path of the evaluation set.
         calibration: Path of the calibration set, if the version has one.
         profile: What to try, and what counts.
-        base: Path of the file that most devices of the profile have now, None for none.
+        bases: Paths of the files that most devices of the profile have now, by name.
+        known: Candidates that were measured in an attempt before, whose choice was
+            excluded since: only the next best is built again.
         excluded: Candidates that must not ship, and why: found out elsewhere.
         override: The candidate that an approver let pass the gate, "" for none.
     """
@@ -167,7 +187,8 @@ class BuildJob(msgspec.Struct, frozen=True, kw_only=True, tag="build"):
     evaluation: str
     calibration: str | None
     profile: Profile
-    base: str | None = None
+    bases: dict[str, str] = {}
+    known: list[Candidate] = []
     excluded: dict[str, str] = {}
     override: str = ""
 
@@ -178,7 +199,8 @@ class VerifyJob(msgspec.Struct, frozen=True, kw_only=True, tag="verify"):
     Attributes:
         master: Path of the full-precision model.
         calibration: Path of the calibration set, None where none was used.
-        variant: Path of the file in question.
+        variant: Path of the graph in question.
+        beside: Names of the other files of the variant, which lie beside it.
         profile: Whose candidates the recipe is among.
         name: What the recipe was called.
         recipe: The digest that the release states.
@@ -188,6 +210,7 @@ class VerifyJob(msgspec.Struct, frozen=True, kw_only=True, tag="verify"):
     master: str
     calibration: str | None
     variant: str
+    beside: list[str] = []
     profile: Profile
     name: str
     recipe: str
@@ -253,7 +276,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         same: Byte for byte.
         audited: Not the same, and every number is what the master's rounds to.
         recipe: The name of the recipe that was repeated.
-        digest: SHA-256 of what it made here.
+        digest: Of what it made here, as a release names the files of a variant.
         differences: In words; empty where it is the same.
         against: What the audit found; empty where it was audited, or is the same.
     """

@@ -4,7 +4,7 @@ import hashlib
 import mmap
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,28 @@ MEMORY = 64 << 20
 
 def weigh(pair: Pair) -> int:
     """Return about how many bytes the patch of a pair would have."""
-    return delta.estimate(_mapped(pair.old), _mapped(pair.new))
+    before, after = _mapped(pair.old), _mapped(pair.new)
+    return delta.estimate(before, after, sides=_sides(pair, before, after))
+
+
+def weigh_files(files: Sequence[Path], bases: Mapping[str, str]) -> int:
+    """Return about how many bytes a device fetches of a variant.
+
+    Args:
+        files: Of the variant, the graph first.
+        bases: Paths of what the device has, by name, the graph first; none: nothing.
+    """
+    graph, total = str(files[0]), 0
+    for path in files:
+        beside = {"name": path.name, "new_graph": graph} if path != files[0] else {}
+        ways = [Pair(old=None, new=str(path), **beside)]
+        if bases:
+            first = next(iter(bases.values()))
+            old = bases.get(path.name, first)
+            held = first if old != first else ""
+            ways.append(Pair(old=old, new=str(path), old_graph=held, **beside))
+        total += min(path.stat().st_size, *map(weigh, ways))
+    return total
 
 
 def make_patch(pair: Pair, path: Path) -> BuiltPatch:
@@ -28,7 +49,8 @@ def make_patch(pair: Pair, path: Path) -> BuiltPatch:
     target = hashlib.sha256(after).hexdigest()
     patch, length = hashlib.sha256(), 0
     with path.open("wb") as out:
-        for chunk in delta.encode_chunks(before, after):
+        sides = _sides(pair, before, after)
+        for chunk in delta.encode_chunks(before, after, sides=sides):
             patch.update(chunk)
             length += out.write(chunk)
     _try_out(path, before, target, len(after))
@@ -59,12 +81,27 @@ def make_patches(pairs: Iterable[Pair], folder: Path) -> list[BuiltPatch]:
     return made
 
 
-def pack(names: Iterable[str], folder: Path) -> tuple[list[BuiltPatch], list[str]]:
-    """Pack files of `folder`; return what got smaller, and what went wrong in words."""
+def pack(
+    variant: Sequence[str], others: Sequence[str], folder: Path
+) -> tuple[list[BuiltPatch], list[str]]:
+    """Pack files of `folder`; return what got smaller, and what went wrong in words.
+
+    Args:
+        variant: Names of a variant's files, the graph first.
+        others: Names of further files.
+        folder: Where all of them are.
+    """
     scratch = folder / "packed"
     scratch.mkdir()
-    paths = [folder / name for name in names]
-    made = make_patches((Pair(old=None, new=str(path)) for path in paths), scratch)
+    paths = [folder / name for name in (*variant, *others)]
+    graph = str(folder / variant[0])
+    pairs = [
+        Pair(old=None, new=str(path), name=path.name, new_graph=graph)
+        if path.name in variant[1:]
+        else Pair(old=None, new=str(path))
+        for path in paths
+    ]
+    made = make_patches(pairs, scratch)
     packed = [
         msgspec.structs.replace(patch, name=f"{scratch.name}/{patch.name}")
         for patch, path in zip(made, paths, strict=True)
@@ -91,6 +128,25 @@ def _main_method(patch: Path) -> str:
         for part in delta.inspect(source.read).parts:
             made[part.method] += part.length
     return made.most_common(1)[0][0] if made else "text"
+
+
+def _sides(pair: Pair, before: memoryview, after: memoryview) -> delta.SideTensors | None:
+    """Return where tensors lie in a pair that has external data, None for other files."""
+    if not (pair.old_graph or pair.new_graph):
+        return None
+    return (
+        _tensors(before, pair.old_graph, pair.name),
+        _tensors(after, pair.new_graph, pair.name),
+    )
+
+
+def _tensors(data: memoryview, graph: str, name: str) -> tuple[delta.Tensor, ...]:
+    try:
+        if graph:
+            return delta.scan_side_files(_mapped(graph)).get(name, ())
+        return delta.scan_model(data).tensors
+    except delta.WireError:
+        return ()  # not a model, so made as any other file
 
 
 def _mapped(path: str | None) -> memoryview:

@@ -13,6 +13,7 @@ from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.profiles.definition import Profile
 from modelfleet_manifests.profiles.recipe import (
     Clean,
+    External,
     FourBits,
     RaiseOpset,
     Recipe,
@@ -63,5 +64,5 @@ def recipe_digest(recipe: Recipe, tools: Tools) -> str:
     return sha256(canonical(list(describe(recipe, tools))))
 
 
-_TOOLS: dict[type[Step], str] = {RaiseOpset: "onnx", Clean: "", FourBits: ""}
+_TOOLS: dict[type[Step], str] = {RaiseOpset: "onnx", Clean: "", FourBits: "", External: ""}
 """Which tool does a step where it is not ONNX Runtime; "" are we ourselves."""

@@ -6,6 +6,7 @@ import msgspec
 from sqlmodel import Session, col, select
 
 from modelfleet_manifests.profiles.definition import Profile
+from modelfleet_manifests.release import File
 from modelfleet_manifests.semver import Version
 from modelfleet_server.audit.service import record
 from modelfleet_server.builds.domain import OPEN, Event, State, after
@@ -102,10 +103,10 @@ def all_done(session: Session, version_id: str) -> bool:
     return bool(builds) and all(build.state is State.DONE for build in builds)
 
 
-def find_base(session: Session, build: Build) -> str | None:
-    """Return the file that most devices of this profile should have now: its SHA-256.
+def find_bases(session: Session, build: Build) -> list[File]:
+    """Return the files that most devices of this profile should have now, the graph first.
 
-    That of the highest released version below this one. What they really have is asked
+    Those of the highest released version below this one. What they really have is asked
     when deltas are made; here it weighs candidates against each other.
     """
     version = catalog.get_version(session, build.version_id)
@@ -118,8 +119,8 @@ def find_base(session: Session, build: Build) -> str | None:
         _, release = catalog.find_release(session, version.model, name)
         for variant in release.variants:
             if variant.profile == build.profile:
-                return variant.files[0].digest
-    return None
+                return variant.files
+    return []
 
 
 def read_built(build: Build) -> Built | None:

@@ -22,6 +22,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from modelfleet_manifests.profiles.recipe import (
     Clean,
     Dynamic,
+    External,
     FourBits,
     Half,
     Optimise,
@@ -36,6 +37,7 @@ from modelfleet_server.builds.datasets import Arrays, Dataset
 from modelfleet_server.builds.errors import BuildError
 from modelfleet_server.builds.fourbits import quantize_blocks
 from modelfleet_server.builds.graph import domain_of, drop_unused_domains, sort_nodes
+from modelfleet_server.builds.mapping import move_out
 
 HALF_MAX = 65504
 """The largest fp16."""
@@ -49,7 +51,7 @@ class Bench(NamedTuple):
     """What steps work with.
 
     Attributes:
-        folder: Scratch.
+        folder: Scratch, and where the variant goes.
         calibration: Samples, where the version has some.
         batch: How many samples the model takes at once.
     """
@@ -71,7 +73,8 @@ def build(master: Path, recipe: Recipe, bench: Bench, out: Path) -> None:
         master: A model that passed the door, without external data.
         recipe: What to do.
         bench: What to do it with.
-        out: Where the variant goes.
+        out: Where the variant's graph goes, in the bench's folder; other files of the
+            variant lie beside it.
 
     Raises:
         BuildError: A step failed; it is named.
@@ -232,6 +235,10 @@ def _block(model: ModelProto, step: FourBits, _bench: Bench) -> ModelProto:
     return quantize_blocks(model, step.block)
 
 
+def _move_out(model: ModelProto, step: External, bench: Bench) -> ModelProto | None:
+    return model if move_out(model, step, bench.folder) else None
+
+
 _DOERS: dict[type[Step], Callable[[ModelProto, Any, Bench], ModelProto | None]] = {
     RaiseOpset: _raise_opset,
     Clean: _clean,
@@ -241,6 +248,7 @@ _DOERS: dict[type[Step], Callable[[ModelProto, Any, Bench], ModelProto | None]] 
     Dynamic: _quantize_weights,
     Static: _quantize,
     FourBits: _block,
+    External: _move_out,
 }
 
 

@@ -5,8 +5,9 @@ tries, and as somebody else wishes on one that nobody does. No test of accuracy 
 building it again from the master does. Only in a limited child.
 """
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +15,19 @@ import msgspec
 import onnx
 from onnx import ModelProto, TensorProto
 
-from modelfleet_manifests.digests import sha256
-from modelfleet_manifests.profiles.recipe import Dynamic, FourBits, Half, Recipe, Static
-from modelfleet_server.builds import auditing, door, making
+from modelfleet_manifests.profiles.recipe import (
+    Dynamic,
+    External,
+    FourBits,
+    Half,
+    Recipe,
+    Static,
+)
+from modelfleet_manifests.release import files_digest
+from modelfleet_server.builds import auditing, door, trials
 from modelfleet_server.builds.errors import BuildError, ModelError
 from modelfleet_server.builds.graph import op_key, walk_nodes, walk_tensors
+from modelfleet_server.builds.mapping import move_out
 from modelfleet_server.builds.messages import Verdict, VerifyJob
 from modelfleet_server.builds.recipes import recipe_digest
 from modelfleet_server.builds.toolchain import (
@@ -50,20 +59,27 @@ def verify(job: VerifyJob, folder: Path) -> Verdict:
     facts = door.check(Path(job.master))
     found = _find_recipe(job)
     calibration = Path(job.calibration) if job.calibration else None
-    samples = making.read_calibration(calibration, facts.schema)
-    out = folder / making.MODEL
-    making.build_candidate(Path(job.master), found.recipe, samples, out)
-    variant = Path(job.variant).read_bytes()
-    built = out.read_bytes()
-    if built == variant:
-        return Verdict(same=True, recipe=found.recipe.name, digest=sha256(built))
+    samples = trials.read_calibration(calibration, facts.schema)
+    built = folder / "built"
+    built.mkdir()
+    trials.build_candidate(Path(job.master), found.recipe, samples, built / trials.MODEL)
+    variant = Path(job.variant)
+    ours = _digests(built / trials.MODEL, _names(built))
+    theirs = _digests(variant, job.beside)
+    digest = files_digest((name or trials.MODEL, one) for name, one in ours.items())
+    if ours == theirs:
+        return Verdict(same=True, recipe=found.recipe.name, digest=digest)
     against = _audit(job, found, folder)
     return Verdict(
         same=False,
         audited=not against,
         recipe=found.recipe.name,
-        digest=sha256(built),
-        differences=[*found.doubts, *_compare(Path(job.variant), out)],
+        digest=digest,
+        differences=[
+            *found.doubts,
+            *_compare_files(theirs, ours),
+            *_compare(variant, built / trials.MODEL),
+        ],
         against=against[:TOLD],
     )
 
@@ -76,12 +92,40 @@ def _audit(job: VerifyJob, found: _Found, folder: Path) -> list[str]:
         return [error.what]
     whole = [isinstance(step, QUANTIZING) for step in found.recipe.steps]
     before = found.recipe.steps[: whole.index(True)] if any(whole) else found.recipe.steps
-    plain = folder / "reference.onnx"
+    plain = folder / "reference" / trials.MODEL
+    plain.parent.mkdir()
     recipe = msgspec.structs.replace(found.recipe, steps=before)
-    making.build_candidate(Path(job.master), recipe, None, plain)
-    built = onnx.load(folder / making.MODEL)
+    trials.build_candidate(Path(job.master), recipe, None, plain)
+    built = onnx.load(folder / "built" / trials.MODEL)
     grounds = auditing.Grounds(built, onnx.load(plain))
-    return auditing.audit(onnx.load(job.variant), grounds)
+    theirs = onnx.load(job.variant)
+    return [
+        *_audit_layout(job, found.recipe, theirs, folder),
+        *auditing.audit(theirs, grounds),
+    ]
+
+
+def _audit_layout(
+    job: VerifyJob, recipe: Recipe, theirs: ModelProto, folder: Path
+) -> list[str]:
+    """Return what speaks against how a variant's weights lie in its files.
+
+    Moved out here, they must give the very bytes: nothing may lie between or behind them.
+    """
+    model = ModelProto()
+    model.CopyFrom(theirs)
+    again = folder / "again"
+    again.mkdir()
+    for step in recipe.steps:
+        if isinstance(step, External):
+            move_out(model, step, again)
+    onnx.save(model, again / trials.MODEL)
+    ours = _digests(again / trials.MODEL, _names(again))
+    held = _digests(Path(job.variant), job.beside)
+    if ours.keys() != held.keys():
+        return ["its files are not those that the recipe writes"]
+    wrong = [name for name in job.beside if ours[name] != held[name]]
+    return [f"{name} has other bytes than its weights, in order" for name in wrong]
 
 
 def _find_recipe(job: VerifyJob) -> _Found:
@@ -104,6 +148,28 @@ def _find_recipe(job: VerifyJob) -> _Found:
         f"{job.recipe}",
         "Verify it with the release of modelfleet that built it.",
     )
+
+
+def _compare_files(theirs: Mapping[str, str], ours: Mapping[str, str]) -> Iterable[str]:
+    for name in sorted(theirs.keys() - ours.keys()):
+        yield f"it has the file {name!r}, which the recipe does not write"
+    for name in sorted(ours.keys() - theirs.keys()):
+        yield f"it lacks the file {name!r}"
+
+
+def _digests(graph: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of a variant's files by name; "" is its graph, however called."""
+    beside = {name: graph.parent / name for name in names if graph.parent / name != graph}
+    return {name: _hash(path) for name, path in {"": graph, **beside}.items()}
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _compare(variant: Path, built: Path) -> list[str]:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copyfile
 from typing import NamedTuple
 
 import msgspec
@@ -56,7 +57,7 @@ class Stores(NamedTuple):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What is built from what, by digest; `base` is the file that most devices have."""
+    """What is built from what, by digest; `bases` are the files that most devices have."""
 
     version: str
     profile: str
@@ -64,17 +65,27 @@ class Plan(msgspec.Struct, frozen=True):
     master: str
     evaluation: str
     calibration: str | None
-    base: str | None
     schema: Schema
+    bases: list[File] = []
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What was built, and where its files are."""
+    """What was built, and where its files are; `beside` in the order of `built.beside`."""
 
     built: Built
     model: Blob
     golden: Blob
     packed: dict[str, catalog.Patch] = {}
+    beside: list[Blob] = []
+
+    @property
+    def files(self) -> list[File]:
+        """The variant's, as a release states them."""
+        named = zip(self.built.files, (self.model, *self.beside), strict=True)
+        return [
+            File(name=file.name, digest=blob.digest, length=blob.length)
+            for file, blob in named
+        ]
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -152,7 +163,7 @@ class Builder:
                 master=material.master,
                 evaluation=material.evaluation,
                 calibration=material.calibration,
-                base=service.find_base(session, build),
+                bases=service.find_bases(session, build),
                 schema=msgspec.json.decode(tensors, type=Schema),
             )
 
@@ -164,7 +175,7 @@ class Builder:
             calibration=plan.calibration and str(path(plan.calibration)),
             profile=find_profile(plan.profile, self._profiles),
             override=plan.override,
-            base=plan.base and str(path(plan.base)),
+            bases={file.name: str(path(file.digest)) for file in plan.bases},
         )
 
     def _build(self, run: Run, tried: BuildJob) -> Stored:
@@ -183,12 +194,15 @@ class Builder:
                     )
                     for patch in built.packed
                 },
+                [self._blobs.put(folder / file.name) for file in built.beside],
             )
 
     def _prove(self, run: Run, tried: BuildJob, stored: Stored, schema: Schema) -> Proof:
         with self._folder() as folder:
+            for file in stored.files:
+                # copied: a graph may not reach its weights by a link
+                copyfile(self._blobs.path_of(file.digest), folder / file.name)
             variant = folder / stored.built.model.name
-            variant.symlink_to(self._blobs.path_of(stored.model.digest))
             return prove(tried, stored.built, variant, schema, _ask(run))
 
     @contextmanager
@@ -202,9 +216,7 @@ class Builder:
         now, plan, stored = self._clock(), outcome.plan, outcome.stored
         built = with_proof(stored.built, outcome.proof)
         calibration = plan.calibration if built.calibrated else None
-        variant = make_variant(
-            plan.profile, built, stored.model, stored.golden, calibration or ""
-        )
+        variant = make_variant(plan.profile, stored, calibration or "")
         for file in (*variant.files, variant.golden.file):
             keep(session, Blob(file.digest, file.length), at_ms=now)
         for target, patch in stored.packed.items():
@@ -225,16 +237,15 @@ def _ask(run: Run) -> children.Ask:
     return children.Ask(lambda progress: run.progress(*progress), run.stop)
 
 
-def make_variant(
-    profile: str, built: Built, model: Blob, golden: Blob, calibration: str
-) -> Variant:
+def make_variant(profile: str, stored: Stored, calibration: str) -> Variant:
     """Return the variant as a release states it; nobody has vouched for it yet."""
+    built, golden = stored.built, stored.golden
     return Variant(
         name=f"{profile}-{built.recipe_name or built.precision}",
         profile=profile,
         opset=built.opset,
         providers=[],  # every recipe of today also runs on the CPU
-        files=[File(name=built.model.name, digest=model.digest, length=model.length)],
+        files=stored.files,
         golden=Golden(
             file=File(name=built.golden.name, digest=golden.digest, length=golden.length),
             atol=built.atol,

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copyfile
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
@@ -132,14 +133,20 @@ def _find(bench: Bench, master: str, claim: Variant) -> Finding:
     original = bench.file(master, "master")
     used = claim.calibration
     calibration = bench.file(used, "calibration set") if used else None
-    if len(claim.files) != 1:
-        return Finding("", ("it has more than one file",))
-    variant = bench.file(claim.digest, "variant")
+    if len({file.name for file in claim.files}) != len(claim.files):
+        return Finding("", ("two of its files have one name",))
+    folder = bench.folder / claim.name
+    folder.mkdir()
+    for file in claim.files:
+        # under its own name, copied: a graph may not reach its weights by a link
+        copyfile(bench.file(file.digest, "variant"), folder / file.name)
+    graph, *beside = (file.name for file in claim.files)
     try:
         job = VerifyJob(
             master=str(original.absolute()),
             calibration=None if calibration is None else str(calibration.absolute()),
-            variant=str(variant),
+            variant=str(folder / graph),
+            beside=beside,
             profile=profile_here(claim.profile),
             name=claim.name.removeprefix(f"{claim.profile}-"),
             recipe=claim.recipe,

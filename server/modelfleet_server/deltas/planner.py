@@ -22,7 +22,7 @@ from modelfleet_server.catalog import service as catalog
 from modelfleet_server.deltas import service
 from modelfleet_server.deltas.domain import Budget, Candidate, Event, One, choose, split
 from modelfleet_server.deltas.service import KIND, Order, Result
-from modelfleet_server.deltas.store import Need, find_needs
+from modelfleet_server.deltas.store import Beside, Need, find_needs
 from modelfleet_server.jobs.kinds import Kind
 from modelfleet_server.jobs.run import Run
 from modelfleet_server.kit.clock import Clock, now_ms
@@ -50,6 +50,7 @@ class Chosen(msgspec.Struct, frozen=True):
     new: str
     old: str
     size: int
+    beside: Beside | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,10 @@ class Planner:
             service.postpone(
                 session, [(it.new, it.old) for it in choice.postpone], at_ms=now
             )
-        return [Chosen(one.new, one.old, one.size) for one in choice.make]
+        return [
+            Chosen(one.new, one.old, one.size, known[one.new, one.old][0].beside)
+            for one in choice.make
+        ]
 
     def _make(self, run: Run, batch: Sequence[Chosen]) -> int:
         """Make a batch and offer it; return the CPU time that it took, ms."""
@@ -177,7 +181,14 @@ class Planner:
 
     def _pair(self, one: Need | Chosen) -> Pair:
         old, new = self.blobs.path_of(one.old), self.blobs.path_of(one.new)
-        return Pair(old=str(old), new=str(new))
+        pair = Pair(old=str(old), new=str(new))
+        if one.beside is None:
+            return pair
+        graphs = (one.beside.new_graph, one.beside.old_graph)
+        new_graph, old_graph = (it and str(self.blobs.path_of(it)) for it in graphs)
+        return msgspec.structs.replace(
+            pair, name=one.beside.name, new_graph=new_graph, old_graph=old_graph
+        )
 
     def _limits(self, batch: Sequence[Need | Chosen]) -> Limits:
         sizes = sum(one.size + self.blobs.get(one.old).length for one in batch)

@@ -21,6 +21,20 @@ from modelfleet_server.trust import director as documents
 from modelfleet_server.trust.tables import DirectorTopic
 
 
+class Beside(msgspec.Struct, frozen=True):
+    """Where the tensors of a file of external data are told: in the graph that names it.
+
+    Attributes:
+        name: What graphs call the file.
+        new_graph: Digest of the graph of the new file.
+        old_graph: Likewise of the old one; "" where that is a model itself.
+    """
+
+    name: str
+    new_graph: str
+    old_graph: str = ""
+
+
 class Need(msgspec.Struct, frozen=True):
     """Devices that run `old` and would get `new`. Sizes in bytes.
 
@@ -28,6 +42,7 @@ class Need(msgspec.Struct, frozen=True):
         profile: Of the variant that they would get.
         size: Of the new file.
         whole: What each of them fetches without a delta.
+        beside: Of external data; None of a graph.
     """
 
     new: str
@@ -36,6 +51,7 @@ class Need(msgspec.Struct, frozen=True):
     devices: int
     size: int
     whole: int
+    beside: Beside | None = None
 
 
 class Cost(NamedTuple):
@@ -79,6 +95,7 @@ def count_needs(session: Session, release: Release, rows: Iterable[Runs]) -> lis
     known = catalog.variants_by_digest(session, {row.digest for row in rows})
     fitting: dict[str, Variant | None] = {}
     found: Counter[tuple[str, str]] = Counter()
+    graphs: dict[tuple[str, str], Beside | None] = {}
     for row in rows:
         if row.facts_json not in fitting:
             facts = read_facts(msgspec.json.decode(row.facts_json))
@@ -88,15 +105,26 @@ def count_needs(session: Session, release: Release, rows: Iterable[Runs]) -> lis
             for file, old in zip(variant.files, base_files(variant, runs), strict=True):
                 if file.digest != old:
                     found[file.digest, old] += row.devices
+                    graphs[file.digest, old] = _beside(variant, file, runs, old)
     files = {
         file.digest: (variant, file)
         for variant in release.variants
         for file in variant.files
     }
     return [
-        _need(session, *files[new], old, devices)
+        msgspec.structs.replace(
+            _need(session, *files[new], old, devices), beside=graphs[new, old]
+        )
         for (new, old), devices in sorted(found.items())
     ]
+
+
+def _beside(new: Variant, file: File, old: Variant, base: str) -> Beside | None:
+    graph = new.files[0].digest
+    if file.digest == graph:
+        return None
+    held = old.files[0].digest
+    return Beside(file.name, graph, held if base != held else "")
 
 
 def base_files(new: Variant, old: Variant) -> list[str]:

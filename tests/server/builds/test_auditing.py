@@ -11,7 +11,7 @@ from onnx import ModelProto, helper, numpy_helper
 from tests.server.builds.models import CALIBRATION, digits
 
 from modelfleet_manifests.profiles.recipe import Recipe
-from modelfleet_server.builds import door, making
+from modelfleet_server.builds import door, trials
 from modelfleet_server.builds.auditing import Grounds, audit
 from modelfleet_server.builds.recipes import plan_for
 from modelfleet_server.builds.verifying import QUANTIZING
@@ -28,9 +28,9 @@ def _recipe(kind: str) -> Recipe:
 
 
 def _build(recipe: Recipe, folder: Path) -> ModelProto:
-    samples = making.read_calibration(CALIBRATION, door.check(digits()).schema)
+    samples = trials.read_calibration(CALIBRATION, door.check(digits()).schema)
     out = folder / "model.onnx"
-    making.build_candidate(digits(), recipe, samples, out)
+    trials.build_candidate(digits(), recipe, samples, out)
     return onnx.load(out)
 
 

@@ -1,7 +1,7 @@
 """Every recipe makes a variant that loads, runs, and is as good as its master."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -31,14 +31,15 @@ from modelfleet_manifests.profiles.recipe import (
 )
 from modelfleet_manifests.release import Variant
 from modelfleet_server.blobs.service import Blob
-from modelfleet_server.builds import door, making
+from modelfleet_server.builds import door, making, trials
+from modelfleet_server.builds.choosing import Candidate
 from modelfleet_server.builds.datasets import Arrays
 from modelfleet_server.builds.errors import BuildError, DatasetError, ParityError
 from modelfleet_server.builds.messages import BuildJob, Built
 from modelfleet_server.builds.profiles import shipped_profiles
 from modelfleet_server.builds.recipes import DEFAULT_PROFILES, plan_for, recipe_digest
 from modelfleet_server.builds.toolchain import installed_tools
-from modelfleet_server.builds.worker import make_variant
+from modelfleet_server.builds.worker import Stored, make_variant
 
 Make = Callable[..., Built]
 
@@ -57,15 +58,17 @@ def make(tmp_path: Path) -> Make:
         folder: Path | None = None,
         override: str = "",
         excluded: Mapping[str, str] | None = None,
+        known: Sequence[Candidate] = (),
     ) -> Built:
         job = BuildJob(
             master=str(master or digits()),
             evaluation=str(evaluation),
             calibration=None if calibration is None else str(calibration),
             profile=plan_for(profile),
-            base=str(base) if base else None,
+            bases={"model.onnx": str(base)} if base else {},
             override=override,
             excluded=dict(excluded or {}),
+            known=list(known),
         )
         return making.make(job, folder or tmp_path, lambda _progress: None)
 
@@ -333,6 +336,30 @@ def test_what_was_excluded_elsewhere_is_not_built(make: Make) -> None:
     assert "12 points" in built.why
 
 
+def test_the_next_best_is_built_alone_by_what_was_measured_before(
+    make: Make, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    front = make("arm64", folder=first).front
+    lost = {"int8": "int8 loses 12 points under Haswell"}
+    built = make("arm64", folder=second, excluded=lost, known=front)
+    assert built.recipe_name == "int8-tensor"
+    assert [path.name for path in (second / "candidates").iterdir()] == ["int8-tensor"]
+    verdicts = {one.name: one.verdict for one in built.front}
+    assert verdicts["int8"] == lost["int8"]
+    assert [one.name for one in built.front if one.chosen] == ["int8-tensor"]
+    assert built.metrics == make("arm64", excluded=lost, known=front).metrics
+
+
+def test_memory_is_what_loading_and_one_run_take(make: Make) -> None:
+    """Above the interpreter, its libraries, and what building held before."""
+    for one in make("arm64").front:
+        if not one.refused:
+            assert 0 < (one.memory_mb or 0) < 20
+
+
 def spoilt(folder: Path) -> tuple[Path, Path]:
     """A calibration set in which one huge input takes the whole range of int8."""
     calibration = folder / "calibration.npz"
@@ -392,7 +419,7 @@ def test_four_bit_weights_are_small_and_close(tmp_path: Path) -> None:
     )
     path, out = save(master, tmp_path / "master.onnx"), tmp_path / "int4.onnx"
     recipe = Recipe(name="int4", precision="int4", steps=[RaiseOpset(), FourBits(block=16)])
-    making.build_candidate(path, recipe, None, out)
+    trials.build_candidate(path, recipe, None, out)
     assert out.stat().st_size < path.stat().st_size * 0.6
     assert door.check(out).operators == ["com.microsoft:MatMulNBits"]
     x = {"x": rng.standard_normal((64, 4)).astype(np.float32)}
@@ -427,7 +454,7 @@ def test_what_computes_nothing_is_left_out(tmp_path: Path) -> None:
     model.doc_string, model.graph.node[0].doc_string = "by Ada", "a note"
     path, out = save(model, tmp_path / "master.onnx"), tmp_path / "clean.onnx"
     recipe = Recipe(name="clean", precision="fp32", steps=[RaiseOpset(), Clean()])
-    making.build_candidate(path, recipe, None, out)
+    trials.build_candidate(path, recipe, None, out)
     left = onnx.load(out)
     assert "Neg" not in {node.op_type for node in left.graph.node}
     names = {tensor.name for tensor in left.graph.initializer}
@@ -442,14 +469,14 @@ def test_a_graph_can_be_simplified_for_every_machine(tmp_path: Path) -> None:
              helper.make_node("Identity", ["a"], ["h"])]  # fmt: skip
     path, out = save(dense(*twice), tmp_path / "master.onnx"), tmp_path / "simple.onnx"
     recipe = Recipe(name="simple", precision="fp32", steps=[RaiseOpset(), Optimise()])
-    making.build_candidate(path, recipe, None, out)
+    trials.build_candidate(path, recipe, None, out)
     assert door.check(out).operators == ["MatMul"]
 
 
 def test_a_variant_is_a_statement_that_a_release_can_hold(make: Make) -> None:
     built = make("arm64")
     blob = Blob("a" * 64, 5)
-    variant = make_variant("arm64", built, blob, blob, "b" * 64)
+    variant = make_variant("arm64", Stored(built, blob, blob), "b" * 64)
     assert isinstance(variant, Variant)
     assert variant.name == "arm64-int8"
     assert variant.metrics["accuracy"] == built.metrics["accuracy"]

@@ -11,7 +11,7 @@ import pytest
 from onnx import ModelProto, helper, numpy_helper
 from tests.server.builds.models import CALIBRATION, EVALUATION, digits
 
-from modelfleet_server.builds import children, door, making
+from modelfleet_server.builds import children, door, making, trials
 from modelfleet_server.builds.errors import BuildError
 from modelfleet_server.builds.messages import BuildJob, Built, Limits, Verdict, VerifyJob
 from modelfleet_server.builds.recipes import plan_for
@@ -173,8 +173,8 @@ def test_every_kind_of_recipe_is_reproducible(tmp_path: Path, profile: str) -> N
     """fp16, reduced range, the master itself: two children, the same bytes."""
     plan = plan_for(profile)
     recipe = plan.candidates[0]
-    making.build_candidate(
-        digits(), recipe, making.read_calibration(CALIBRATION, door.check(digits()).schema),
+    trials.build_candidate(
+        digits(), recipe, trials.read_calibration(CALIBRATION, door.check(digits()).schema),
         tmp_path / "model.onnx",
     )  # fmt: skip
     job = VerifyJob(
