@@ -156,7 +156,15 @@ def sum_of_parts(
         fetcher.close()
         took["transfer"].append(time.monotonic() - began)
         out, began = store.partials / "out", time.monotonic()
-        patching.run(base, got.path, out, digest=digests[0], length=len(data))
+        patching.run(
+            patching.Spec(
+                old=str(base),
+                patch=str(got.path),
+                new=str(out),
+                digest=digests[0],
+                length=len(data),
+            )
+        )
         took["apply"].append(time.monotonic() - began)
         placed = models.release(store, data, "1.1.0")
         took["load"].append(bare_load_s(placed))

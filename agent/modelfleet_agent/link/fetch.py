@@ -10,7 +10,6 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from modelfleet_agent import fsio
 from modelfleet_agent.errors import AgentError, RefusedError, RetryableError
 from modelfleet_agent.link.mirrors import Mirrors
 from modelfleet_agent.link.partial import Partial, Progress, Rate
@@ -241,7 +240,7 @@ class Fetcher:
 
 
 def _verify(download: Partial) -> None:
-    found, length = fsio.hash_file(download.path)
+    found, length = download.found, download.have
     if (found, length) != (download.digest, download.length):
         download.drop()
         what = f"the patch {download.digest} has {length} bytes with digest {found}"

@@ -95,6 +95,11 @@ class Partial:
         size = self.path.stat().st_size if self.path.exists() else 0
         return size if size <= self.length else 0
 
+    @property
+    def found(self) -> str:
+        """SHA-256 of all bytes so far, hashed as they were read or written here."""
+        return self._hash.hexdigest()
+
     def resume(self) -> None:
         """Take up what is on disk, as far as its note proves it.
 

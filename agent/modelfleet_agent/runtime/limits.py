@@ -19,7 +19,7 @@ from modelfleet_agent.runtime.children import (
     spawn,
 )
 
-__all__ = ["Ending", "Limits", "Outcome", "python_child", "run_limited"]
+__all__ = ["Child", "Ending", "Limits", "Outcome", "python_child", "run_limited"]
 
 STDERR_KEPT = 8192
 CANCEL_EVERY_S = 0.1
@@ -161,6 +161,75 @@ class _Watch:
                 continue  # a stray grandchild holds the pipe: its words are not awaited
 
 
+class Child:
+    """A limited child that was started and is yet to be told all that it is to do.
+
+    Started ahead of its work, its interpreter and its imports keep nobody waiting. It is
+    its own process group, gets no open file but its standard ones, and dies with the thread
+    that made it, which is the one that uses it.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        limits: Limits,
+        *,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start `argv` under `limits`; wall time is not counted before `finish`.
+
+        Raises:
+            RetryableError: `E_SPAWN`: it could not be started.
+        """
+        self.limits = limits
+        self._process = spawn(argv, limits, environment=environment)
+        assert self._process.stdin  # noqa: S101 - spawn opened it
+        self._input = self._process.stdin.fileno()
+        os.set_blocking(self._input, False)
+
+    @property
+    def waits(self) -> bool:
+        """It has not ended."""
+        look = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self._process.pid, look) is None
+
+    def tell(self, line: bytes) -> bool:
+        """Write a line to its standard input; False where it reads none, or is gone."""
+        try:
+            return os.write(self._input, line) == len(line)
+        except (BlockingIOError, BrokenPipeError):
+            return False
+
+    def finish(
+        self, stdin: bytes = b"", *, cancel: threading.Event | None = None
+    ) -> Outcome:
+        """Write `stdin`, close it and wait for the end, never longer than its wall time."""
+        began, limits = monotonic_s(), self.limits
+        watch = _Watch(self._process, limits, cancel, memoryview(stdin))
+        with self._process as process:
+            watch.run()
+            _, status, usage = os.wait4(process.pid, 0)
+            code = process.returncode = os.waitstatus_to_exitcode(status)
+        stderr = watch.stderr.decode(errors="replace")
+        ending = watch.killed or _ending(
+            code, stderr, usage.ru_utime + usage.ru_stime, limits
+        )
+        return Outcome(
+            ending=ending,
+            reason=_reason(ending, code, stderr, limits),
+            code=code,
+            stdout=bytes(watch.stdout),
+            stderr=stderr,
+            wall_ms=round((monotonic_s() - began) * 1000),
+            memory_kib=usage.ru_maxrss,
+        )
+
+    def abandon(self) -> None:
+        """Kill it: what it does is not wanted any more."""
+        kill_group(self._process)
+        self._process.communicate()
+
+
 def run_limited(
     argv: Sequence[str],
     *,
@@ -171,31 +240,13 @@ def run_limited(
 ) -> Outcome:
     """Run `argv` to its end, never longer than `limits.wall_s`.
 
-    The child is its own process group, dies with the calling thread, gets no open file but
-    its standard ones and a bare environment (`environment` adds to it). Use `python_child`
-    for modules of this agent.
+    The child gets a bare environment (`environment` adds to it). Use `python_child` for
+    modules of this agent.
 
     Raises:
         RetryableError: `E_SPAWN`: it could not be started.
     """
-    began = monotonic_s()
-    process = spawn(argv, limits, environment=environment)
-    watch = _Watch(process, limits, cancel, memoryview(stdin))
-    with process:
-        watch.run()
-        _, status, usage = os.wait4(process.pid, 0)
-        code = process.returncode = os.waitstatus_to_exitcode(status)
-    stderr = watch.stderr.decode(errors="replace")
-    ending = watch.killed or _ending(code, stderr, usage.ru_utime + usage.ru_stime, limits)
-    return Outcome(
-        ending=ending,
-        reason=_reason(ending, code, stderr, limits),
-        code=code,
-        stdout=bytes(watch.stdout),
-        stderr=stderr,
-        wall_ms=round((monotonic_s() - began) * 1000),
-        memory_kib=usage.ru_maxrss,
-    )
+    return Child(argv, limits, environment=environment).finish(stdin, cancel=cancel)
 
 
 def _ending(code: int, stderr: str, cpu_s: float, limits: Limits) -> Ending:

@@ -22,6 +22,7 @@ from modelfleet_agent.errors import (
 from modelfleet_agent.journal import Pages, read_value
 from modelfleet_agent.store import Record
 from modelfleet_agent.update import fetching, holding, returning, trying
+from modelfleet_agent.update.ahead import Ahead
 from modelfleet_agent.update.goal import Goal
 from modelfleet_agent.update.phases import OWED, Effect, Event, Phase, step
 from modelfleet_agent.update.policy import RETRY
@@ -65,6 +66,7 @@ class Engine:
         self.memory = StateFile(tools.dir / "state", slot)
         self.failure: AgentError | None = None
         self._tools = tools
+        self._ahead = Ahead(tools.memory, tools.reserve)
         self._on_change = on_change
         journal = fsio.private_dir(tools.dir / "journal")
         self._journal = Pages(journal / slot, size=PAGE)
@@ -188,6 +190,7 @@ class Engine:
         except Exception as error:
             log.exception("MF_DEFECT slot=%s", self.slot)
             self._defer(RetryableError("E_INTERNAL", f"{type(error).__name__}: {error}"))
+        self._ahead.drop()
         # not before the thread is over: the supervisor looks at `busy`
         self._thread = None
         self._on_change(self.slot)
@@ -284,5 +287,6 @@ class Engine:
             tools=self._tools,
             memory=self.memory,
             place=self.place,
+            ahead=self._ahead,
             cancel=threading.Event() if self.entry.phase in _UNSTOPPABLE else self._cancel,
         )

@@ -10,7 +10,8 @@ from pathlib import Path
 from modelfleet_agent import fsio
 from modelfleet_agent.errors import AgentError, RefusedError, RetryableError
 from modelfleet_agent.link.fetch import DeltaOffer, Fetcher
-from modelfleet_agent.runtime import patch as patching
+from modelfleet_agent.link.partial import Progress
+from modelfleet_agent.runtime.patch import Patching, Spec
 from modelfleet_agent.store import FileEntry
 from modelfleet_agent.update.ways import Way, choose, refuse
 from modelfleet_agent.update.work import FallBackError, Patch, Work
@@ -60,14 +61,6 @@ def _fetch_one(work: Work, fetcher: Fetcher, file: FileEntry) -> None:
 def _fetch_patch(work: Work, fetcher: Fetcher, file: FileEntry, way: Way) -> bool:
     """Fetch a patch; False where the server does not have what it offers."""
     offer = way.offer
-    try:
-        got = fetcher.fetch_patch(offer, cancel=work.cancel)
-    except AgentError as error:
-        _add_bytes(work, error.data.get("received", 0))
-        if isinstance(error, RetryableError) and error.code != "E_NOT_FOUND":
-            raise
-        _refuse(work, way.base, offer.blob, f"{error.code}: {error.what}")
-        return False
     patch = Patch(
         target=file.digest,
         length=file.length,
@@ -77,9 +70,25 @@ def _fetch_patch(work: Work, fetcher: Fetcher, file: FileEntry, way: Way) -> boo
         method=offer.method,
         memory=offer.memory,
     )
+    try:
+        got = fetcher.fetch_patch(offer, cancel=work.cancel, progress=_follow(work, patch))
+    except AgentError as error:
+        work.ahead.drop()
+        _add_bytes(work, error.data.get("received", 0))
+        if isinstance(error, RetryableError) and error.code != "E_NOT_FOUND":
+            raise
+        _refuse(work, way.base, offer.blob, f"{error.code}: {error.what}")
+        return False
     _add_bytes(work, got.received)
     work.note(patches=(*work.entry.patches, patch))
     return True
+
+
+def _follow(work: Work, one: Patch) -> Progress | None:
+    """Return what applies a patch while it comes; None where the agent ended meanwhile."""
+    if work.entry.tries:
+        return None
+    return work.ahead.follow(_spec(work, one, grows=True), size=one.size, memory=one.memory)
 
 
 def _refuse(work: Work, base: str, blob: str, why: str) -> None:
@@ -117,6 +126,8 @@ def patch(work: Work) -> None:
         FallBackError: A patch did not give the signed file: fetch it in full.
         RetryableError: The disk is in the way, or `E_CANCELLED`.
     """
+    if work.entry.patches:
+        work.ahead.prepare_test(work.record, work.goal.self_test_ms / 1000)
     for one in work.entry.patches:
         work.check_cancelled()
         if not work.tools.store.has(one.file):  # a cut-short file is not there
@@ -128,25 +139,32 @@ def patch(work: Work) -> None:
 
 def _apply(work: Work, one: Patch) -> None:
     store = work.tools.store
-    # a name of its own: a whole download that was cut would go on from a patch's output
-    output = store.partials / f"{fsio.TMP}{one.target}"
-    fsio.require_space(store.partials, one.length, reserve=work.tools.reserve)
-    _ensure_blob(work, one)
+    patching = work.ahead.take_patching(_spec(work, one, grows=True))
+    if patching is None:
+        fsio.require_space(store.partials, one.length, reserve=work.tools.reserve)
+        _ensure_blob(work, one)
+        patching = Patching(_spec(work, one))
     try:
-        patching.run(
-            _path_of(work, one.base),
-            store.incoming(one.blob),
-            output,
-            digest=one.target,
-            length=one.length,
-            cancel=work.cancel,
-        )
-        store.adopt(one.target, one.length, output)
+        patching.finish(cancel=work.cancel)
+        store.adopt(one.target, one.length, Path(patching.spec.new))
     except RefusedError as error:
         fsio.remove(store.incoming(one.blob))
         work.note(patches=())
         _refuse(work, one.base, one.blob, f"{error.code}: {error.what}")
         raise FallBackError("E_DELTA", error.what, base=one.base, blob=one.blob) from error
+
+
+def _spec(work: Work, one: Patch, *, grows: bool = False) -> Spec:
+    store = work.tools.store
+    return Spec(
+        old=str(_path_of(work, one.base)),
+        patch=str(store.incoming(one.blob)),
+        # a name of its own: a whole download that was cut would go on from its output
+        new=str(store.partials / f"{fsio.TMP}{one.target}"),
+        digest=one.target,
+        length=one.length,
+        grows=grows,
+    )
 
 
 def _path_of(work: Work, base: str) -> Path:

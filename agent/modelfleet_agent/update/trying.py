@@ -31,6 +31,7 @@ def test(work: Work) -> None:
         placed,
         wall_s=work.goal.self_test_ms / 1000,
         cancel=work.cancel,
+        child=work.ahead.take_test(),
     )
     if not result.ok:
         raise RefusedError(result.code, result.reason)

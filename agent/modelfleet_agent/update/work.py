@@ -16,6 +16,7 @@ from modelfleet_agent.runtime.client import RuntimeClient
 from modelfleet_agent.runtime.memory import available_bytes
 from modelfleet_agent.settings.link import LinkSettings, SwitchSettings
 from modelfleet_agent.store import FileEntry, Record, Slots, Store
+from modelfleet_agent.update.ahead import Ahead
 from modelfleet_agent.update.deriving import Deriver
 from modelfleet_agent.update.goal import Goal
 from modelfleet_agent.update.phases import Phase
@@ -165,6 +166,7 @@ class Work:
     tools: Tools
     memory: StateFile
     place: Place
+    ahead: Ahead
     cancel: threading.Event = field(default_factory=threading.Event)
 
     @property

@@ -10,11 +10,11 @@ import msgspec
 from modelfleet_agent import fsio
 from modelfleet_agent.errors import RefusedError, RetryableError
 from modelfleet_agent.runtime.limits import (
+    Child,
     Ending,
     Limits,
     Outcome,
     python_child,
-    run_limited,
 )
 
 MODULE = "modelfleet_agent.runtime.patch"
@@ -30,13 +30,18 @@ class PatchError(RefusedError):
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """What the child is told: three paths, and what the result must be."""
+    """What the child is told: three paths, and what the result must be.
+
+    A patch that `grows` is still being written: each further line of standard input says
+    how many bytes of it are there by now, and its end that there are no more.
+    """
 
     old: str
     patch: str
     new: str
     digest: str
     length: int
+    grows: bool = False
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,47 +60,62 @@ class Patched:
     memory_kib: int
 
 
-def run(
-    old: Path,
-    patch: Path,
-    new: Path,
-    *,
-    digest: str,
-    length: int,
-    cancel: threading.Event | None = None,
-) -> Patched:
-    """Write `new` from `old` and `patch`; its bytes are synced and have the signed digest.
+class Patching:
+    """One patch that is being applied, by a child of the thread that made this."""
 
-    `Store.adopt(digest, length, new)` takes it from there. Nothing is left of `new` where
-    this raises. Idempotent: an earlier `new` is overwritten.
+    def __init__(self, spec: Spec) -> None:
+        """Begin to write `spec.new`; an earlier one is overwritten.
+
+        Raises:
+            RetryableError: `E_SPAWN`, or the disk is in the way.
+        """
+        self.spec = spec
+        self._new = Path(spec.new)
+        self._have = 0
+        fsio.remove(self._new)
+        self._child = Child(python_child(MODULE), limits_for(spec.length))
+        self._child.tell(msgspec.json.encode(spec) + b"\n")
+
+    def grown(self, have: int) -> None:
+        """Say that the first `have` bytes of a patch that grows are written."""
+        self._have = have
+        self._child.tell(b"%d\n" % have)
+
+    def finish(self, *, cancel: threading.Event | None = None) -> Patched:
+        """Wait for the result; a patch that grows is complete. Raises as `run`."""
+        last = b"%d\n" % self._have if self.spec.grows else b""
+        outcome = self._child.finish(last, cancel=cancel)
+        try:
+            _check(outcome)
+        except (PatchError, RetryableError):
+            fsio.remove(self._new)
+            raise
+        fsio.fsync_dir(self._new.parent)
+        return Patched(outcome.wall_ms, outcome.memory_kib)
+
+    def abandon(self) -> None:
+        """Kill the child and leave nothing of the result."""
+        self._child.abandon()
+        fsio.remove(self._new)
+
+
+def run(spec: Spec, *, cancel: threading.Event | None = None) -> Patched:
+    """Write `spec.new`; its bytes are synced and have the signed digest.
+
+    `Store.adopt(digest, length, new)` takes it from there. Nothing is left of it where this
+    raises. Idempotent.
 
     Args:
-        old: A file of the store.
-        patch: The complete patch; not trusted.
-        new: Where to write, on the same file system as the store.
-        digest: Signed SHA-256 of the result.
-        length: Signed length of the result; no more is ever written.
+        spec: A file of the store, a complete patch that is not trusted, where to write, on
+            the same file system as the store, and what was signed of the result: no more
+            than its length is ever written.
         cancel: Ends the child early.
 
     Raises:
         PatchError: `E_PATCH…`: wrong base, damaged, makes something else, or too greedy.
         RetryableError: `E_NO_SPACE`, `E_DISK`, `E_CANCELLED`, `E_SPAWN`.
     """
-    spec = Spec(old=str(old), patch=str(patch), new=str(new), digest=digest, length=length)
-    fsio.remove(new)
-    outcome = run_limited(
-        python_child(MODULE),
-        stdin=msgspec.json.encode(spec),
-        limits=limits_for(length),
-        cancel=cancel,
-    )
-    try:
-        _check(outcome)
-    except (PatchError, RetryableError):
-        fsio.remove(new)
-        raise
-    fsio.fsync_dir(new.parent)
-    return Patched(outcome.wall_ms, outcome.memory_kib)
+    return Patching(spec).finish(cancel=cancel)
 
 
 def most_memory(length: int) -> int:

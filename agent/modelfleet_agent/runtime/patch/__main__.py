@@ -5,7 +5,9 @@ It reads a `Spec` from standard input and writes a `Verdict` to standard output.
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -15,7 +17,30 @@ from modelfleet_agent.runtime.patch import Spec, Verdict
 from modelfleet_manifests import delta
 
 
-def patch(spec: Spec) -> Verdict:
+def growing(source: BinaryIO, news: BinaryIO) -> Callable[[int], bytes]:
+    """Return how to read a file that is still being written, no farther than was told.
+
+    Args:
+        source: The file.
+        news: Lines that say how many bytes of it are written; the last one, all of them.
+    """
+    at = there = 0
+
+    def read(size: int) -> bytes:
+        nonlocal at, there
+        while at >= there:
+            line = news.readline()
+            if not line:
+                return b""
+            there = int(line)
+        block = source.read(min(size, there - at))
+        at += len(block)
+        return block
+
+    return read
+
+
+def patch(spec: Spec, news: BinaryIO) -> Verdict:
     """Apply the patch and sync its result."""
     try:
         with (
@@ -25,7 +50,7 @@ def patch(spec: Spec) -> Verdict:
         ):
             delta.apply(
                 lambda offset, length: os.pread(old.fileno(), length, offset),
-                source.read,
+                growing(source, news) if spec.grows else source.read,
                 lambda data: new.write(bytes(data)),
                 new_digest=spec.digest,
                 new_length=spec.length,
@@ -41,5 +66,6 @@ def patch(spec: Spec) -> Verdict:
 
 
 if __name__ == "__main__":
-    verdict = patch(msgspec.json.decode(sys.stdin.buffer.read(), type=Spec))
+    told = sys.stdin.buffer
+    verdict = patch(msgspec.json.decode(told.readline(), type=Spec), told)
     sys.stdout.buffer.write(msgspec.json.encode(verdict))

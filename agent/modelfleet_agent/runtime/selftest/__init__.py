@@ -7,14 +7,14 @@ import msgspec
 
 from modelfleet_agent.errors import RetryableError
 from modelfleet_agent.runtime.limits import (
+    Child,
     Ending,
     Limits,
     Outcome,
     python_child,
-    run_limited,
 )
 from modelfleet_agent.runtime.providers import uses_gpu
-from modelfleet_agent.store.record import Placed
+from modelfleet_agent.store.record import Placed, Record
 
 MODULE = "modelfleet_agent.runtime.selftest"
 LEAST_S = 10.0
@@ -68,6 +68,7 @@ def run(
     wall_s: float | None = None,
     max_latency_ms: float | None = None,
     cancel: threading.Event | None = None,
+    child: Child | None = None,
 ) -> SelfTest:
     """Load `placed` in a limited child and compare its answers with the golden ones.
 
@@ -78,34 +79,49 @@ def run(
         wall_s: The wall limit, where the release demands one.
         max_latency_ms: Slower medians fail the test.
         cancel: Ends the child early.
+        child: From `begin`; not used where its limits are not those of `placed`.
 
     Raises:
         RetryableError: `E_CANCELLED`; `E_MISSING`: a file is not there; `E_SPAWN`.
     """
     wall_s = wall_s or max(LEAST_S, SLACK * expected_s)
     spec = Spec(placed=placed, max_latency_ms=max_latency_ms)
-    outcome = run_limited(
-        python_child(MODULE),
-        stdin=msgspec.json.encode(spec),
-        limits=limits_for(placed, wall_s),
-        cancel=cancel,
-    )
-    test = _judge(outcome)
+    derived = placed.derived.length if placed.derived else 0
+    limits = limits_for(placed.record, wall_s, derived=derived)
+    if child and not (child.waits and child.limits == limits):
+        child.abandon()
+        child = None
+    child = child or Child(python_child(MODULE), limits)
+    test = _judge(child.finish(msgspec.json.encode(spec), cancel=cancel))
     if test.code in _RETRYABLE:
         raise RetryableError(test.code, test.reason, release=placed.record.release)
     return test
 
 
-def limits_for(placed: Placed, wall_s: float) -> Limits:
-    """Return what the self-test of `placed` may use: 256 MiB and three times its files."""
-    size = sum(entry.length for entry in placed.record.wanted)
-    size += placed.derived.length if placed.derived else 0
+def begin(record: Record, *, wall_s: float) -> Child:
+    """Start the child that is to test `record`, for the `run` that follows.
+
+    Raises:
+        RetryableError: `E_SPAWN`.
+    """
+    return Child(python_child(MODULE), limits_for(record, wall_s))
+
+
+def limits_for(record: Record, wall_s: float, *, derived: int = 0) -> Limits:
+    """Return what a self-test may use: 256 MiB and three times the bytes of its files.
+
+    Args:
+        record: What is tested.
+        wall_s: Seconds that it may take.
+        derived: Bytes that this device made from the files.
+    """
+    size = sum(entry.length for entry in record.wanted) + derived
     return Limits(
         wall_s=wall_s,
         cpu_s=math.ceil(wall_s),
         # accelerators reserve address space without end; the control group limits them
         memory_mb=None
-        if uses_gpu(placed.record.providers)
+        if uses_gpu(record.providers)
         else BASE_MB + PER_MODEL * math.ceil(size / MIB),
     )
 
