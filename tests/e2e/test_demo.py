@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,23 +119,32 @@ def test_every_figure_was_really_measured(measured: dict[str, Any]) -> None:
     assert measured["repaired_s"] > 0
 
 
+@pytest.fixture
+def foreground() -> Iterator[None]:
+    """Let children heed Ctrl-C, which a shell has ignored by what it runs behind."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("foreground")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demonstration_leaves_nothing_behind(
     tmp_path: Path, number: int
 ) -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*MODELFLEET, "demo", "--no-keep"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment(tmp_path),
-    )
-    try:
-        eventually(lambda: len(processes(tmp_path)) > 2, "agents are starting", 60)
-        process.send_signal(number)
-        process.communicate(timeout=60)
-    finally:
-        process.kill()
+    ) as process:
+        try:
+            eventually(lambda: len(processes(tmp_path)) > 2, "agents are starting", 60)
+            process.send_signal(number)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert list(tmp_path.iterdir()) == []
     assert processes(tmp_path) == []

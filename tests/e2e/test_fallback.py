@@ -142,6 +142,10 @@ class Plant:
         found: dict[str, Any] = answer["slots"][0]
         return found
 
+    def verdict(self, name: str) -> dict[str, Any]:
+        told = self.operator.get("/api/v1/compliance", params={"group": "plant"}).json()
+        return next(one for one in told["items"] if one["device"] == f"dev-{name}")
+
     def offer(self, blob: bytes) -> None:
         """Let this be the delta between the two versions."""
         put = self.server.blobs.put(blob)
@@ -203,10 +207,13 @@ def test_each_device_does_after_a_bad_delta_what_its_operator_said(plant: Plant)
         )
         assert plant.slot(name)["version"] == "1.0.0"
         assert "E_PATCH" in plant.why(name)["device_detail"]
-        told = plant.operator.get("/api/v1/compliance", params={"group": "plant"}).json()
-        verdict = next(one for one in told["items"] if one["device"] == f"dev-{name}")
-        assert verdict["state"] == "failed"
-        assert "whole file" in verdict["reason"]
+        # it tries again now and then, and is updating while it does
+        eventually(
+            lambda name=name: plant.verdict(name)["state"] == "failed",  # type: ignore[misc]
+            f"{name} has failed",
+            120,
+        )
+        assert "whole file" in plant.verdict(name)["reason"]
 
     plant.offer(good)  # another delta is no whole file
     for name in STAY:

@@ -14,9 +14,13 @@ Fixtures (loaded for everything below `tests/server`; elsewhere import them):
 stopped several times.
 """
 
+import atexit
+import shutil
 import ssl
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -126,8 +130,26 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def begin_fleet(settings: Settings) -> None:
-    """Do what `modelfleet init --solo` does, with a passphrase that is cheap to guess."""
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Do what `modelfleet init --solo` does, with a passphrase that is cheap to guess.
+
+    All fleets of a test process are copies of one, with its keys: a test that needs two
+    fleets that are strangers to each other holds a ceremony of its own.
+    """
+    shutil.copytree(_begun(), settings.home, dirs_exist_ok=True)
+    settings.home.chmod(0o700)
+
+
+def make_database(path: Path) -> Database:
+    """Return a new database at `path`, with all tables."""
+    shutil.copyfile(_with_tables(), path)
+    return Database(f"sqlite:///{path}")
+
+
+@cache
+def _begun() -> Path:
+    """Return a home to copy: migrations and keys cost as much as most tests."""
+    settings = Settings(_templates() / "fleet")
+    settings.home.mkdir(mode=0o700)
     database = Database(settings.database_url)
     migrations.upgrade(database)
     with database.write() as session:
@@ -140,13 +162,24 @@ def begin_fleet(settings: Settings) -> None:
             cost=CHEAP,
         )
     database.close()
+    return settings.home
 
 
-def make_database(path: Path) -> Database:
-    """Return a new database at `path`, with all tables."""
+@cache
+def _with_tables() -> Path:
+    path = _templates() / "tables.db"
     database = Database(f"sqlite:///{path}")
     migrations.create_all(database)
-    return database
+    database.close()
+    return path
+
+
+@cache
+def _templates() -> Path:
+    """Return a folder that goes with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="modelfleet-templates-"))
+    atexit.register(shutil.rmtree, folder)
+    return folder
 
 
 @pytest.fixture
