@@ -7,13 +7,13 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from modelfleet_agent.errors import RetryableError, UsageError
 
 ANSWER_CAP = 1 << 20
 _PORTS = {"http": 80, "https": 443}
-_PROXY_PORT = 3128
+PROXY_PORT = 3128
 _STALE = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
 
 
@@ -45,7 +45,7 @@ class Site:
     def place(self) -> tuple[str, int | None]:
         """Host and port that connections are made to: those of the proxy, or the own."""
         if self._proxy:
-            return self._proxy.hostname or "", self._proxy.port or _PROXY_PORT
+            return self._proxy.hostname or "", self._proxy.port or PROXY_PORT
         return self._host, self._port or _PORTS[self._scheme]
 
     @contextmanager
@@ -155,11 +155,7 @@ class Site:
         return connection
 
     def _credentials(self) -> dict[str, str]:
-        if self._proxy is None or self._proxy.username is None:
-            return {}
-        pair = f"{unquote(self._proxy.username)}:{unquote(self._proxy.password or '')}"
-        packed = base64.b64encode(pair.encode()).decode()
-        return {"Proxy-Authorization": f"Basic {packed}"}
+        return proxy_credentials(self._proxy) if self._proxy else {}
 
     def _unreachable(self, error: Exception) -> RetryableError:
         return RetryableError(
@@ -168,6 +164,15 @@ class Site:
             hint="is the server running, and is the address right?",
             url=self.base,
         )
+
+
+def proxy_credentials(proxy: SplitResult) -> dict[str, str]:
+    """Return the header fields that a proxy wants to see; none where it has no password."""
+    if proxy.username is None:
+        return {}
+    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    packed = base64.b64encode(pair.encode()).decode()
+    return {"Proxy-Authorization": f"Basic {packed}"}
 
 
 def read_blocks(response: http.client.HTTPResponse, size: int) -> Iterator[bytes]:

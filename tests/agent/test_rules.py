@@ -110,11 +110,20 @@ def test_settings_that_are_wrong_are_named_before_anything_runs(
 
 
 @pytest.mark.slow
-def test_everything_over_http_goes_through_the_proxy(rig: Rig) -> None:
+def test_everything_goes_through_the_proxy(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
     with proxying() as proxy:
         write(rig, f'[link]\nproxy = "http://me:word@127.0.0.1:{proxy.port}"')
         begin(rig)
         asked = " ".join(head.partition(" HTTP/")[0] for head in proxy.heads)
+        seen = len(proxy.heads)
+        cli.main(["doctor", "--json", "--dir", str(rig.dir)])
+        found = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+        assert found["broker"]["ok"]
+        tunnel = "CONNECT {}:{} ".format(*rig.server.mqtt)
+        assert [head for head in proxy.heads[seen:] if head.startswith(tunnel)]
+    assert tunnel in asked + " "
     assert f"GET {rig.server.url}/tuf/metadata/" in asked
     assert f"GET {rig.server.url}/blobs/sha256/" in asked
     assert all("Proxy-Authorization: Basic" in head for head in proxy.heads)

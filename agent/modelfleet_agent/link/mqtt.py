@@ -3,6 +3,7 @@
 import logging
 import queue
 import secrets
+import socket
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from modelfleet_agent.enrol import Enrolment
+from modelfleet_agent.link import tunnel
 from modelfleet_manifests.topics import (
     RECALLS,
     TIMESTAMP,
@@ -76,6 +78,32 @@ def reconnect_wait(failures: int, spread_s: float, share: float) -> float:
     return share * min(spread_s * 2.0 ** min(failures, 16), MAX_SPREAD_S)
 
 
+class _Tunnelled(Client):
+    """paho's client through an HTTP proxy, for which it would need another library.
+
+    The only place that touches what paho keeps private: how it makes a connection.
+    """
+
+    def __init__(self, device: str, proxy: str) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"mf-{device}",
+            protocol=MQTTProtocolVersion.MQTTv5,
+        )
+        self._through = proxy
+        self.trouble = ""
+
+    def _create_socket_connection(self) -> socket.socket:
+        self.trouble = ""
+        try:
+            return tunnel.connect(
+                self._through, self.host, self.port, timeout_s=self.connect_timeout
+            )
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+            raise
+
+
 class Session:
     """Everything that happens is put into `events`; nothing is handled in paho's thread.
 
@@ -88,6 +116,7 @@ class Session:
         enrolment: Enrolment,
         events: "queue.Queue[Event]",
         *,
+        proxy: str = "",
         spread_s: float = 10,
         draw: Callable[[], float] = _RANDOM.random,
     ) -> None:
@@ -96,6 +125,7 @@ class Session:
         Args:
             enrolment: Who connects, and where.
             events: Gets what happens, in order.
+            proxy: HTTP proxy that leads to the broker; "" where it is asked directly.
             spread_s: A lost session comes back after a random time below this, in seconds;
                 it doubles with each failure, up to two minutes.
             draw: Returns a random number in [0, 1).
@@ -107,7 +137,7 @@ class Session:
         self._failures = 0
         self._groups: frozenset[str] = frozenset()
         self._lock = threading.Lock()  # groups against the connect that subscribes them
-        self._client = self._make_client()
+        self._client = self._make_client(proxy)
 
     def start(self) -> None:
         """Connect in the background, and again with full jitter whenever it is lost."""
@@ -163,12 +193,8 @@ class Session:
     def _presence(self) -> str:
         return device_topic(self._me.device, "presence")
 
-    def _make_client(self) -> Client:
-        client = Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=f"mf-{self._me.device}",
-            protocol=MQTTProtocolVersion.MQTTv5,
-        )
+    def _make_client(self, proxy: str) -> _Tunnelled:
+        client = _Tunnelled(self._me.device, proxy)
         client.username_pw_set(self._me.device, self._me.token)
         client.will_set(self._presence, OFFLINE, qos=1, retain=True)
         client.max_queued_messages_set(MAX_QUEUED)
@@ -209,7 +235,8 @@ class Session:
 
     def _on_connect_fail(self, _client: Client, _data: object) -> None:
         where = f"{self._me.mqtt_host}:{self._me.mqtt_port}"
-        self._events.put(Disconnected(f"no broker answers at {where}"))
+        why = f" ({self._client.trouble})" if self._client.trouble else ""
+        self._events.put(Disconnected(f"no broker answers at {where}{why}"))
         self._wait_before_reconnect()
 
     def _on_disconnect(

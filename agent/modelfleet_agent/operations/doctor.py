@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import socket
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from modelfleet_agent.clock import now_ms
 from modelfleet_agent.enrol import Enrolment, load_enrolment
 from modelfleet_agent.errors import AgentError, HeldError, RetryableError, UsageError
 from modelfleet_agent.journal import Pages
+from modelfleet_agent.link import tunnel
 from modelfleet_agent.link.permit import Permit
 from modelfleet_agent.link.routes import interface_to, matches
 from modelfleet_agent.runtime import probe
@@ -68,7 +68,7 @@ def examine(directory: Path) -> Iterator[Finding]:
         lambda: _space(directory),
         lambda: _server(me, settings.link),
         lambda: _link(directory, me, settings.link),
-        lambda: _broker(me),
+        lambda: _broker(me, settings.link),
         _runtime,
         lambda: _endpoint(directory),
         lambda: _memories(directory),
@@ -146,13 +146,13 @@ def _clock(me: Enrolment, date: str) -> Finding:
     return Finding("server", ok=True, what=f"{me.server} answers; the clocks agree")
 
 
-def _broker(me: Enrolment) -> Finding:
-    where = f"{me.mqtt_host}:{me.mqtt_port}"
+def _broker(me: Enrolment, link: LinkSettings) -> Finding:
+    where, proxy = f"{me.mqtt_host}:{me.mqtt_port}", link.proxy_to(me.mqtt_host)
     try:
-        socket.create_connection((me.mqtt_host, me.mqtt_port), TIMEOUT_S).close()
+        tunnel.connect(proxy, me.mqtt_host, me.mqtt_port, timeout_s=TIMEOUT_S).close()
     except OSError as error:
         what = f"{where}: {error.strerror or error}"
-        return _bad("broker", what, "check the network and the firewall")
+        return _bad("broker", what, "check the network, the firewall and the proxy")
     return Finding("broker", ok=True, what=f"{where} takes connections")
 
 

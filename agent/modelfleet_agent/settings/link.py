@@ -33,7 +33,8 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         windows: When files may be downloaded; none: at any time.
         zone: Time zone of windows, days and months, such as `Europe/Berlin`.
         jitter_s: A download begins a random time below this after it could.
-        proxy: HTTP proxy for everything over HTTP, `http://[user:password@]host:port`.
+        proxy: HTTP proxy for everything, `http://[user:password@]host:port`; MQTT takes a
+            tunnel through it.
         no_proxy: Patterns of host names and addresses that are asked directly.
         mirrors: Base addresses that are asked for files before the server.
         min_rate: Slower than this, bytes per second over `rate_window_s`, is given up.
@@ -64,7 +65,11 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     def proxy_for(self, base: str) -> str:
         """Return the proxy that is to be asked for `base`; "" where none is."""
-        host = urlsplit(base).hostname or ""
+        return self.proxy_to(urlsplit(base).hostname or "")
+
+    def proxy_to(self, host: str) -> str:
+        """Return the proxy that leads to `host`; "" where it is asked directly."""
+        host = host.lower()
         direct = any(fnmatchcase(host, pattern.lower()) for pattern in self.no_proxy)
         return "" if direct else self.proxy or ""
 

@@ -82,7 +82,11 @@ class Agent:
         self._stack.enter_context(closing(lock(settings.dir)))
         self._events: queue.Queue[Event] = queue.Queue()
         self._door = open_door(settings, enrolment)
-        session = Session(enrolment, self._events)  # type: ignore[arg-type]  # it only puts
+        session = Session(
+            enrolment,
+            self._events,  # type: ignore[arg-type]  # it only puts
+            proxy=settings.link.proxy_to(enrolment.mqtt_host),
+        )
         outbox = Outbox(
             settings.dir,
             enrolment,

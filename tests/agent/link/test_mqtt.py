@@ -1,11 +1,13 @@
 """The session against a real broker."""
 
 import queue
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests.agent.link.test_rules import proxying
 from tests.support.brokers import kill, make_broker
 from tests.support.mqtt import Peer, peers
 
@@ -57,9 +59,9 @@ def enrolment(broker: ChildBroker, device: str) -> Enrolment:
 class Listener:
     """A session with what happened to it."""
 
-    def __init__(self, me: Enrolment) -> None:
+    def __init__(self, me: Enrolment, proxy: str = "") -> None:
         self.events: queue.Queue[Event] = queue.Queue()
-        self.session = Session(me, self.events, spread_s=0.05)
+        self.session = Session(me, self.events, proxy=proxy, spread_s=0.05)
         self.session.start()
 
     def wait(self, look: Callable[[Event], bool]) -> Event:
@@ -73,11 +75,11 @@ class Listener:
 
 
 @pytest.fixture
-def listen(broker: ChildBroker) -> Iterator[Callable[[str], Listener]]:
+def listen(broker: ChildBroker) -> Iterator[Callable[..., Listener]]:
     made: list[Listener] = []
 
-    def make(device: str) -> Listener:
-        made.append(Listener(enrolment(broker, device)))
+    def make(device: str, proxy: str = "") -> Listener:
+        made.append(Listener(enrolment(broker, device), proxy))
         return made[-1]
 
     yield make
@@ -85,7 +87,7 @@ def listen(broker: ChildBroker) -> Iterator[Callable[[str], Listener]]:
         listener.session.stop()
 
 
-Listen = Callable[[str], Listener]
+Listen = Callable[..., Listener]
 
 
 def test_a_retained_assignment_and_an_ack_arrive(listen: Listen, peer: Peer) -> None:
@@ -185,3 +187,33 @@ def test_without_a_broker_nothing_is_sent_and_it_is_told(broker: ChildBroker) ->
 def test_a_fleet_spreads_its_reconnects_and_backs_off() -> None:
     assert [reconnect_wait(n, 10, 0.5) for n in range(6)] == [5, 10, 20, 40, 60, 60]
     assert reconnect_wait(10_000, 10, 0.0) == 0
+
+
+def test_a_session_takes_a_tunnel_through_the_proxy(
+    listen: Listen, peer: Peer, broker: ChildBroker
+) -> None:
+    assert broker.address is not None
+    ack = device_topic("cam-9", "ack")
+    with proxying() as proxy:
+        listener = listen("cam-9", f"http://me:word@127.0.0.1:{proxy.port}")
+        listener.wait_for(Connected)
+        peer.publish(ack, b"acked")
+        listener.wait(lambda event: event == Arrived(ack, b"acked"))
+        listener.session.stop()
+    place = f"{broker.address.host}:{broker.address.port}"
+    assert proxy.heads[0].startswith(f"CONNECT {place} HTTP/1")
+    assert "Proxy-Authorization: Basic" in proxy.heads[0]
+    assert "secret" not in proxy.heads[0]
+
+
+def test_a_proxy_that_refuses_is_named(listen: Listen) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        listener = listen("cam-10", f"http://127.0.0.1:{port}")
+        client = server.accept()[0]
+        with client:
+            client.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+            lost = listener.wait_for(Disconnected)
+        listener.session.stop()
+    assert isinstance(lost, Disconnected)
+    assert "Tunnel connection failed: 403 Forbidden" in lost.reason
