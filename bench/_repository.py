@@ -34,8 +34,8 @@ from modelfleet_manifests.release import (
 )
 from modelfleet_manifests.timetoken import seal_token, write_token
 from modelfleet_manifests.tuf_keys import NaclSigner
-from modelfleet_server.trust import repository
-from modelfleet_server.trust.repository import KeySet
+from modelfleet_server.trust import delegations, repository
+from modelfleet_server.trust.delegations import KeySet
 
 NAMESPACES = 20
 PROFILES = ("generic", "x86-avx2", "arm64")
@@ -77,15 +77,15 @@ def build_repository(*, models: int, versions: int, now: int) -> Repository:
     press.sign("root", repository.make_root(dict.fromkeys(top, three), now))
     own = ("revocations", "stops", "director", "time")
     targets = repository.make_targets(dict.fromkeys(own, three), three, now)
-    for role in repository.RECALL_PATHS:
+    for role in delegations.RECALL_PATHS:
         press.sign(role, _recalls(role, now))
     for number in range(NAMESPACES):
         name = f"team{number:02}"
-        repository.delegate_namespace(targets, name, three)
+        delegations.delegate_namespace(targets, name, three)
         space = repository.make_empty(name, now)
         for place in range(models // NAMESPACES):
             model, schema = f"{name}/model-{place:03}", _schema(place % SCHEMAS)
-            repository.delegate_model(space, model, three)
+            delegations.delegate_model(space, model, three)
             repository.add_slot_rule(targets, f"slot-{number:02}", model, schema.digest)
             listed = repository.make_empty(model, now)
             for version in range(versions):

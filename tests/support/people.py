@@ -23,12 +23,12 @@ from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.errors import ForbiddenError
 from modelfleet_server.trust import approving, proposals, proposing, rekeying
 from modelfleet_server.trust.approver import ApproverKeys
+from modelfleet_server.trust.delegations import KeySet
 from modelfleet_server.trust.director import Director
 from modelfleet_server.trust.domain import State
 from modelfleet_server.trust.keyplan import KeyPlan
 from modelfleet_server.trust.proposals import Publisher
 from modelfleet_server.trust.publishing import keep_fresh
-from modelfleet_server.trust.repository import KeySet
 from modelfleet_server.trust.tables import Proposal
 
 

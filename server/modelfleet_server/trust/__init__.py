@@ -14,6 +14,8 @@
 | `lessons`    | shows the signer what people signed                                   |
 | `approver`   | the approvers' encrypted key file; never read by the server          |
 | `repository` | composes the next metadata of the roles; pure                        |
+| `delegations` | who signs what: keys, thresholds, groups; pure                      |
+| `rolefile`   | the files of roles: bytes to metadata and back; pure                 |
 | `approving`, `changes` | the approver's side: a proposal in words, its signatures   |
 | `proposing`  | composes proposals: releases, renewals                               |
 | `recalling`  | composes recalls: of a release, of files, of a range of versions     |

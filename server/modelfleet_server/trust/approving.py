@@ -16,7 +16,7 @@ from modelfleet_manifests.canonical import parse
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_server.kit.errors import ForbiddenError, InvalidError
-from modelfleet_server.trust import repository
+from modelfleet_server.trust import delegations, rolefile
 from modelfleet_server.trust.approver import ApproverKeys
 from modelfleet_server.trust.changes import RefusedError, describe_role, describe_root
 from modelfleet_server.trust.domain import RoleSignature
@@ -159,9 +159,9 @@ def sign(
         wanted = dict.fromkeys(
             key_id
             for judge in _judges(role, proposed, in_force)
-            for key_id in repository.delegated_role(judge, role).keyids
+            for key_id in delegations.delegated_role(judge, role).keyids
         )
-        message = repository.payload_of(signed)
+        message = rolefile.payload_of(signed)
         signatures += [
             RoleSignature(role, key_id, by_id[key_id].sign(message).hex())
             for key_id in wanted
@@ -187,10 +187,10 @@ def _parse(role: str, payload: bytes) -> Root | Targets:
     signed: Signed
     try:
         parse(payload, what=f"role {role}", cap=MAX_PAYLOAD)
-        signed = repository.parse_signed(payload)
+        signed = rolefile.parse_signed(payload)
     except ManifestError as error:
         raise RefusedError(f"the role {role} cannot be read ({error})") from None
-    if repository.payload_of(signed) != payload:
+    if rolefile.payload_of(signed) != payload:
         raise RefusedError(f"the role {role} has something that is not understood")
     if role == "root" and isinstance(signed, Root):
         return signed
@@ -203,14 +203,14 @@ def _judges(
     role: str, proposed: Mapping[str, Root | Targets], in_force: InForce
 ) -> list[Root | Targets]:
     """Who says which keys sign: a new root is signed under the old one and under itself."""
-    name = repository.delegator_of(role)
+    name = delegations.delegator_of(role)
     if name is None:
         return [in_force.root, proposed["root"]]
     delegator = proposed.get(name) or (
         in_force.root if name == "root" else in_force.roles.get(name)
     )
     if delegator is None or (
-        isinstance(delegator, Targets) and not repository.is_delegated(delegator, role)
+        isinstance(delegator, Targets) and not delegations.is_delegated(delegator, role)
     ):
         raise RefusedError(f"nobody says who signs the role {role}")
     return [delegator]
@@ -225,7 +225,7 @@ def _walk_roots(fetch: Fetch, fleet: str) -> Root:
         following = fetch(f"{version}.root.json")
         if following is None:
             return root
-        metadata = repository.read_file(following)
+        metadata = rolefile.read_file(following)
         new = _root(following)
         if new.version != version:
             raise ValueError(f"root {version} says it is version {new.version}")
@@ -236,14 +236,14 @@ def _walk_roots(fetch: Fetch, fleet: str) -> Root:
 
 
 def _snapshot(fetch: Fetch, root: Root) -> tuple[Timestamp, Snapshot]:
-    metadata = repository.read_file(_get(fetch, "timestamp.json"))
+    metadata = rolefile.read_file(_get(fetch, "timestamp.json"))
     _check_signed(root, "timestamp", metadata)
     if not isinstance(metadata.signed, Timestamp):
         raise TypeError("the timestamp is none")
     version = metadata.signed.snapshot_meta.version
     data = _get(fetch, f"{version}.snapshot.json")
     metadata.signed.snapshot_meta.verify_length_and_hashes(data)
-    inner = repository.read_file(data)
+    inner = rolefile.read_file(data)
     _check_signed(root, "snapshot", inner)
     if not isinstance(inner.signed, Snapshot) or inner.signed.version != version:
         raise TypeError("the snapshot is another one")
@@ -253,8 +253,8 @@ def _snapshot(fetch: Fetch, root: Root) -> tuple[Timestamp, Snapshot]:
 def _verified(
     data: bytes, role: str, version: int, root: Root, found: Mapping[str, Targets]
 ) -> Targets:
-    metadata = repository.read_file(data)
-    name = repository.delegator_of(role)
+    metadata = rolefile.read_file(data)
+    name = delegations.delegator_of(role)
     _check_signed(root if name == "root" else found[name or ""], role, metadata)
     if not isinstance(metadata.signed, Targets) or metadata.signed.version != version:
         raise TypeError(f"the role {role} is another one than the snapshot says")
@@ -263,12 +263,12 @@ def _verified(
 
 def _check_signed(judge: Root | Targets, role: str, metadata: Metadata[Any]) -> None:
     signatures = {key: one.signature for key, one in metadata.signatures.items()}
-    if repository.missing_signers(judge, role, metadata.signed_bytes, signatures):
+    if delegations.missing_signers(judge, role, metadata.signed_bytes, signatures):
         raise ValueError(f"{role} has too few signatures")
 
 
 def _root(data: bytes) -> Root:
-    signed = repository.read_file(data).signed
+    signed = rolefile.read_file(data).signed
     if not isinstance(signed, Root):
         raise TypeError("the root is none")
     return signed
@@ -289,6 +289,6 @@ def _with_delegators(roles: Mapping[str, object]) -> list[str]:
         name: str | None = role
         while name not in {None, "root"}:
             chain.append(name or "")
-            name = repository.delegator_of(name or "")
+            name = delegations.delegator_of(name or "")
         wanted |= dict.fromkeys(reversed(chain))
     return list(wanted)

@@ -14,16 +14,16 @@ from modelfleet_manifests.tuf_keys import NaclSigner
 from modelfleet_server.audit import service as audit
 from modelfleet_server.kit.access import system
 from modelfleet_server.kit.errors import ConflictError
-from modelfleet_server.trust import repository, store
+from modelfleet_server.trust import delegations, repository, store
 from modelfleet_server.trust.approver import (
     ApproverKeys,
     Cost,
     check_passphrase,
     write_approver,
 )
+from modelfleet_server.trust.delegations import KeySet
 from modelfleet_server.trust.online import Online, OnlineKeys, write_online
 from modelfleet_server.trust.publishing import publish_roles
-from modelfleet_server.trust.repository import KeySet
 from modelfleet_server.trust.signer.desk import Desk
 from modelfleet_server.trust.signer.memory import Memory
 
@@ -149,7 +149,7 @@ def _make_files(
         "targets": _sign(targets, offline["targets"]),
         **{
             role: _sign(repository.make_empty(role, now_ms), offline[role])
-            for role in repository.RECALL_PATHS
+            for role in delegations.RECALL_PATHS
         },
     }
 

@@ -13,16 +13,18 @@ from modelfleet_manifests.recalls import Tombstone, read_range, read_tombstone
 from modelfleet_manifests.release import Release, read_release
 from modelfleet_manifests.semver import Version
 from modelfleet_server.kit.errors import InvalidError
-from modelfleet_server.trust import repository
+from modelfleet_server.trust import delegations
+from modelfleet_server.trust.delegations import (
+    GROUPS,
+    NAMESPACES,
+    WAIVERS,
+    KeySet,
+)
 from modelfleet_server.trust.repository import (
     EPOCH,
     FLOOR,
-    GROUPS,
-    NAMESPACES,
     SLOTS,
     UNREVOKE,
-    WAIVERS,
-    KeySet,
 )
 
 OFFICERS_ONLY = {EPOCH, SLOTS, NAMESPACES, GROUPS, UNREVOKE, WAIVERS}
@@ -166,16 +168,16 @@ def _roles(targets: Targets) -> dict[str, Any]:
 
 def _keys(targets: Root | Targets, name: str) -> KeySet:
     try:
-        return repository.keys_of(targets, name)
+        return delegations.keys_of(targets, name)
     except (ValueError, KeyError, ManifestError) as error:
         raise RefusedError(f"the keys of {name} are not well-formed ({error})") from None
 
 
 def _check_paths(role: str, name: str, found: Any) -> None:  # noqa: ANN401 a TUF role
-    if name in repository.ONLINE_ROLES:
+    if name in delegations.ONLINE_ROLES:
         allowed: list[str] = []
-    elif name in repository.RECALL_PATHS:
-        allowed = [repository.RECALL_PATHS[name]]
+    elif name in delegations.RECALL_PATHS:
+        allowed = [delegations.RECALL_PATHS[name]]
     else:
         allowed = [_release_paths(role, name)]
     if found.paths != allowed or not found.terminating:
@@ -206,12 +208,12 @@ def _targets(
         if before == after:
             continue
         if after is None:
-            if role in repository.RECALL_PATHS:
+            if role in delegations.RECALL_PATHS:
                 raise RefusedError(f"{role} drops {path}: what is recalled stays recalled")
             yield f"REMOVES {path}."
         elif before is not None:
             raise RefusedError(f"{role} changes {path}: what was signed never changes")
-        elif role in repository.RECALL_PATHS:
+        elif role in delegations.RECALL_PATHS:
             yield _tombstone(role, path, after.custom)
         else:
             yield from _release(role, path, after.hashes.get("sha256"), files.get(path))

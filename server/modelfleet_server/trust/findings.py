@@ -12,7 +12,7 @@ from modelfleet_manifests.errors import ManifestError, SignatureError
 from modelfleet_manifests.keys import PublicKey
 from modelfleet_manifests.release import Release, Variant, read_release
 from modelfleet_server.kit.errors import ForbiddenError
-from modelfleet_server.trust import repository
+from modelfleet_server.trust import delegations, rolefile
 from modelfleet_server.trust.approver import ApproverKeys
 from modelfleet_server.trust.approving import InForce, ProposalCopy
 from modelfleet_server.trust.changes import RefusedError
@@ -104,9 +104,9 @@ def waivers_of(proposal: ProposalCopy, in_force: InForce) -> list[str]:
     targets = (
         in_force.roles.get("targets")
         if payload is None
-        else repository.parse_targets(payload)
+        else rolefile.parse_targets(payload)
     )
-    return repository.waivers_of(targets) if targets is not None else []
+    return delegations.waivers_of(targets) if targets is not None else []
 
 
 def _has_signed(group: list[str], proposal: ProposalCopy, role: str) -> bool:

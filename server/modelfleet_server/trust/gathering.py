@@ -25,12 +25,16 @@ from modelfleet_server.audit import service as audit
 from modelfleet_server.kit.access import system
 from modelfleet_server.kit.errors import ConflictError, ForbiddenError, InvalidError
 from modelfleet_server.kit.ids import new_id
-from modelfleet_server.trust import repository
+from modelfleet_server.trust import delegations, repository, rolefile
 from modelfleet_server.trust.approver import ROLES, ApproverKeys
 from modelfleet_server.trust.ceremony import check_new, first_signer
+from modelfleet_server.trust.delegations import (
+    GROUPS,
+    RECALL_PATHS,
+    KeySet,
+)
 from modelfleet_server.trust.online import Online, OnlineKeys
 from modelfleet_server.trust.publishing import publish_roles
-from modelfleet_server.trust.repository import GROUPS, RECALL_PATHS, KeySet
 
 FORMAT = "modelfleet-ceremony-0"
 MAX_BYTES = 1 << 20
@@ -137,7 +141,7 @@ def close(held: Gathering, now_ms: int) -> Gathering:
         ]
     signed: dict[str, Root | Targets] = {"root": root, "targets": targets}
     signed |= {role: repository.make_empty(role, now_ms) for role in RECALL_PATHS}
-    payloads = {role: repository.payload_of(one).decode() for role, one in signed.items()}
+    payloads = {role: rolefile.payload_of(one).decode() for role, one in signed.items()}
     return replace(held, payloads=payloads)
 
 
@@ -152,7 +156,7 @@ def describe(held: Gathering) -> list[str]:
         prints = " ".join(PublicKey(keys[role]).fingerprint[:16] for role in ROLES)
         lines.append(f"{name}: {prints}")
     if held.is_closed:
-        root = repository.parse_signed(held.payloads["root"].encode())
+        root = rolefile.parse_signed(held.payloads["root"].encode())
         lines.append(f"The root is valid until {root.expires:%Y-%m-%d}.")
     return lines
 
@@ -185,11 +189,11 @@ def missing(held: Gathering) -> dict[str, int]:
     judges = {"root": "root", "targets": "root"}
     found = {}
     for role in SIGNED:
-        judge = repository.parse_signed(held.payloads[judges.get(role, "targets")].encode())
+        judge = rolefile.parse_signed(held.payloads[judges.get(role, "targets")].encode())
         if not isinstance(judge, Root | Targets):
             raise _broken()
         payload, signatures = held.payloads[role].encode(), held.signatures.get(role, {})
-        found[role] = repository.missing_signers(judge, role, payload, signatures)
+        found[role] = delegations.missing_signers(judge, role, payload, signatures)
     return found
 
 
@@ -220,7 +224,7 @@ def finish(session: Session, held: Gathering, online: OnlineKeys, now_ms: int) -
         )
     _check_payloads(held)
     files = {
-        role: repository.assemble(held.payloads[role].encode(), held.signatures[role])
+        role: rolefile.assemble(held.payloads[role].encode(), held.signatures[role])
         for role in SIGNED
     }
     fleet = sha256(files["root"])
@@ -289,9 +293,7 @@ def _key_set(held: Gathering, role: str) -> KeySet:
 
 def _check_payloads(held: Gathering) -> None:
     """What is signed must be what follows from the list of people: nothing hides in it."""
-    times = [
-        repository.parse_signed(one.encode()).expires for one in held.payloads.values()
-    ]
+    times = [rolefile.parse_signed(one.encode()).expires for one in held.payloads.values()]
     first = min(int(one.timestamp()) * 1000 for one in times)
     began = first - repository.LIFE_DAYS["stops"] * repository.DAY_MS
     expected = close(replace(held, payloads={}, signatures={}), began)
@@ -301,7 +303,7 @@ def _check_payloads(held: Gathering) -> None:
 
 def _read_root(data: bytes) -> Root:
     try:
-        signed = repository.read_file(data).signed
+        signed = rolefile.read_file(data).signed
     except (RepositoryError, DeserializationError) as error:
         raise InvalidError(f"this is no root ({error})") from None
     if not isinstance(signed, Root):

@@ -15,9 +15,9 @@ from modelfleet_server.kit.api import NowDep, WriteDep
 from modelfleet_server.kit.errors import InvalidError
 from modelfleet_server.trust import proposing, recalling, rekeying
 from modelfleet_server.trust.api import ProposalDetail, detail_of
+from modelfleet_server.trust.delegations import KeySet
 from modelfleet_server.trust.domain import Kind
 from modelfleet_server.trust.keyplan import KeyPlan
-from modelfleet_server.trust.repository import KeySet
 
 router = APIRouter(prefix="/api/v1", tags=["trust"])
 MAX_KEYS = 32

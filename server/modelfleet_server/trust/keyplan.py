@@ -11,14 +11,14 @@ from tuf.api.metadata import Root, Targets
 
 from modelfleet_manifests.keys import PublicKey
 from modelfleet_server.kit.errors import InvalidError
-from modelfleet_server.trust import repository
-from modelfleet_server.trust.repository import (
-    EPOCH,
+from modelfleet_server.trust import delegations, repository
+from modelfleet_server.trust.delegations import (
     GROUPS,
     NAMESPACES,
     WAIVERS,
     KeySet,
 )
+from modelfleet_server.trust.repository import EPOCH
 
 TOP = ("root", "targets", "snapshot", "timestamp")
 DELEGATED = ("revocations", "stops", "director", "time")
@@ -63,7 +63,7 @@ def compose(held: Held, plan: KeyPlan, now_ms: int) -> dict[str, Root | Targets]
         root = repository.advance(held.root, "root", now_ms)
         for role in TOP:
             if role in plan.keys:
-                repository.set_keys(root, role, plan.keys[role])
+                delegations.set_keys(root, role, plan.keys[role])
         changed["root"] = root
     below = plan.keys.keys() - {*TOP}
     regrouped = plan.groups is not None or plan.waivers is not None
@@ -116,12 +116,12 @@ def _next_targets(held: Held, plan: KeyPlan, now_ms: int) -> Targets:
     targets = repository.advance(held.targets, "targets", now_ms)
     for role in DELEGATED:
         if role in plan.keys:
-            repository.set_keys(targets, role, plan.keys[role])
+            delegations.set_keys(targets, role, plan.keys[role])
     approvers = plan.keys.get(APPROVERS)
     for role in _namespaces(held):
         keys = plan.keys.get(role, approvers)
         if keys is not None:
-            repository.set_keys(targets, role, keys)
+            delegations.set_keys(targets, role, keys)
     targets.unrecognized_fields |= _next_fields(targets, plan)
     return targets
 
@@ -144,15 +144,15 @@ def _next_fields(targets: Targets, plan: KeyPlan) -> dict[str, object]:
 
 
 def _namespaces(held: Held) -> list[str]:
-    return [role for role in held.roles if repository.is_namespace(held.targets, role)]
+    return [role for role in held.roles if delegations.is_namespace(held.targets, role)]
 
 
 def _approvers(held: Held, plan: KeyPlan) -> set[str]:
     """Return the public keys of all who approve anywhere after the change."""
     usual = plan.keys.get(APPROVERS)
-    sets = [usual or repository.namespace_keys(held.targets)]
+    sets = [usual or delegations.namespace_keys(held.targets)]
     sets += [
-        plan.keys.get(role) or usual or repository.keys_of(held.targets, role)
+        plan.keys.get(role) or usual or delegations.keys_of(held.targets, role)
         for role in _namespaces(held)
     ]
     return {key.hex for one in sets for key in one.keys}
@@ -160,7 +160,7 @@ def _approvers(held: Held, plan: KeyPlan) -> set[str]:
 
 def _check_waivers(held: Held, plan: KeyPlan, known: set[str]) -> None:
     told = (
-        repository.waivers_of(held.targets)
+        delegations.waivers_of(held.targets)
         if plan.waivers is None
         else [key.hex for key in plan.waivers]
     )
@@ -173,7 +173,7 @@ def _check_waivers(held: Held, plan: KeyPlan, known: set[str]) -> None:
 
 def _next_approved(held: Held, plan: KeyPlan, now_ms: int) -> dict[str, Root | Targets]:
     """The namespaces, then their models: signed by those who approve from now on."""
-    names = [role for role in held.roles if repository.groups_apply(held.targets, role)]
+    names = [role for role in held.roles if delegations.groups_apply(held.targets, role)]
     changed: dict[str, Root | Targets] = {}
     for name in sorted(names, key=lambda role: ("/" in role, role)):
         namespace = name.partition("/")[0]
@@ -183,6 +183,6 @@ def _next_approved(held: Held, plan: KeyPlan, now_ms: int) -> dict[str, Root | T
         role = repository.advance(held.roles[name], name, now_ms)
         if approvers is not None and "/" not in name:
             for model in list((role.delegations and role.delegations.roles) or {}):
-                repository.set_keys(role, model, approvers)
+                delegations.set_keys(role, model, approvers)
         changed[name] = role
     return changed

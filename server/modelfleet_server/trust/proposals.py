@@ -11,7 +11,7 @@ from modelfleet_manifests.keys import PublicKey
 from modelfleet_manifests.release import read_release
 from modelfleet_server.audit import service as audit
 from modelfleet_server.kit.errors import ConflictError, InvalidError
-from modelfleet_server.trust import repository, store
+from modelfleet_server.trust import delegations, rolefile, store
 from modelfleet_server.trust.domain import Event, RoleSignature, after
 from modelfleet_server.trust.publishing import publish_roles, require
 from modelfleet_server.trust.signer.domain import Signer
@@ -68,14 +68,14 @@ def progress(session: Session, proposal_id: str) -> list[Progress]:
     found = []
     for row in rows:
         judges = _judges(session, row, rows)
-        wanted = [repository.delegated_role(one, row.role) for one in judges]
+        wanted = [delegations.delegated_role(one, row.role) for one in judges]
         signatures = gathered.get(row.role, {})
         groups = _groups(session, row.role, rows)
         found.append(
             Progress(
                 row.role,
                 max(
-                    repository.missing_signers(
+                    delegations.missing_signers(
                         one, row.role, row.payload, signatures, groups
                     )
                     for one in judges
@@ -152,7 +152,7 @@ def withdraw(
 def _verify(
     judges: Sequence[Root | Targets], row: ProposalRole, one: RoleSignature
 ) -> None:
-    wanted = [repository.delegated_role(judge, row.role) for judge in judges]
+    wanted = [delegations.delegated_role(judge, row.role) for judge in judges]
     judge = next(
         (
             judge
@@ -225,7 +225,7 @@ def _publish(
                 "Withdraw the proposal and propose the change again.",
                 role=row.role,
             )
-    files = {row.role: repository.assemble(row.payload, gathered[row.role]) for row in rows}
+    files = {row.role: rolefile.assemble(row.payload, gathered[row.role]) for row in rows}
     targets = store.targets_of(session, proposal.id)
     publish_roles(session, publisher.signer, files, targets, now_ms=now_ms)
     _close(session, proposal, Event.COMPLETE, "system:trust", now_ms)
@@ -268,7 +268,7 @@ def _judges(
 
     A root is judged twice, by the one in force and by itself.
     """
-    name = repository.delegator_of(row.role)
+    name = delegations.delegator_of(row.role)
     if name is None:
         return [_in_force(session, "root"), _read(row.payload)]
     proposed = next((one.payload for one in rows if one.role == name), None)
@@ -280,8 +280,8 @@ def _groups(session: Session, role: str, rows: Sequence[ProposalRole]) -> list[l
     targets = _in_force(session, "targets") if payload is None else _read(payload)
     if not isinstance(targets, Targets):
         return []
-    groups = repository.groups_of(targets, role)
-    waivers = repository.waivers_of(targets)
+    groups = delegations.groups_of(targets, role)
+    waivers = delegations.waivers_of(targets)
     if waivers and _waives(session, rows[0].proposal, role):
         groups.append(waivers)
     return groups
@@ -300,11 +300,11 @@ def _waives(session: Session, proposal_id: str, model: str) -> bool:
 
 
 def _in_force(session: Session, role: str) -> Root | Targets:
-    return _delegating(repository.read_file(require(session, role).data).signed)
+    return _delegating(rolefile.read_file(require(session, role).data).signed)
 
 
 def _read(payload: bytes) -> Root | Targets:
-    return _delegating(repository.parse_signed(payload))
+    return _delegating(rolefile.parse_signed(payload))
 
 
 def _delegating(signed: object) -> Root | Targets:

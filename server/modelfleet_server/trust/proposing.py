@@ -13,7 +13,7 @@ from modelfleet_manifests.release import Release, read_release, write_release
 from modelfleet_server.audit import service as audit
 from modelfleet_server.kit.errors import ConflictError, InvalidError
 from modelfleet_server.kit.ids import new_id
-from modelfleet_server.trust import repository, store
+from modelfleet_server.trust import delegations, repository, rolefile, store
 from modelfleet_server.trust.domain import Event, Kind, State, after
 from modelfleet_server.trust.publishing import require
 from modelfleet_server.trust.tables import Proposal, ProposalRole, ProposalTarget
@@ -80,17 +80,17 @@ def propose_release(
         for slot in slots
     ]
     draft = Draft()
-    if not repository.is_delegated(officers, namespace):
-        repository.delegate_namespace(
-            officers, namespace, repository.namespace_keys(officers)
+    if not delegations.is_delegated(officers, namespace):
+        delegations.delegate_namespace(
+            officers, namespace, delegations.namespace_keys(officers)
         )
         changed.append(True)
     if any(changed):
         draft.roles["targets"] = officers
     models = _next(session, namespace, now_ms)
-    if not repository.is_delegated(models, release.model):
-        keys = repository.keys_of(officers, namespace)
-        repository.delegate_model(models, release.model, keys)
+    if not delegations.is_delegated(models, release.model):
+        keys = delegations.keys_of(officers, namespace)
+        delegations.delegate_model(models, release.model, keys)
         draft.roles[namespace] = models
     _add_release(session, draft, release, data, now_ms)
     subject = f"{release.model}@{release.version}"
@@ -158,7 +158,7 @@ def in_force(session: Session, role: str, now_ms: int) -> Targets:
     Raises:
         NoFleetError: It is not there.
     """
-    signed = repository.read_file(require(session, role).data).signed
+    signed = rolefile.read_file(require(session, role).data).signed
     return repository.advance(_targets(signed, role), role, now_ms)
 
 

@@ -15,7 +15,7 @@ from modelfleet_server.audit import service as audit
 from modelfleet_server.bridge import outbox
 from modelfleet_server.kit.access import system
 from modelfleet_server.kit.errors import NotFoundError
-from modelfleet_server.trust import ledger, repository, store
+from modelfleet_server.trust import delegations, ledger, repository, rolefile, store
 from modelfleet_server.trust.lessons import rank, taught
 from modelfleet_server.trust.signer.domain import RoleFile, Signer, TakenError
 from modelfleet_server.trust.tables import TrustMetadata, TrustTarget
@@ -68,7 +68,7 @@ def publish_roles(
         # signed by a key that devices do not take any more
         ledger.make_all_due(session, now_ms)
     _renew_online(session, signer, versions, now_ms)
-    if not repository.RECALL_PATHS.keys().isdisjoint(files):
+    if not delegations.RECALL_PATHS.keys().isdisjoint(files):
         send_recalls(session)
 
 
@@ -100,7 +100,7 @@ def keep_fresh(session: Session, signer: Signer, now_ms: int) -> bool:
 
 def store_file(session: Session, role: str, data: bytes, now_ms: int) -> int:
     """Store one version of a role's file; return the version."""
-    signed = repository.read_file(data).signed
+    signed = rolefile.read_file(data).signed
     session.add(
         TrustMetadata(
             role=role,
@@ -127,7 +127,7 @@ def send_recalls(session: Session) -> None:
     """
     files = {
         role: base64.b64encode(require(session, role).data).decode()
-        for role in repository.RECALL_PATHS
+        for role in delegations.RECALL_PATHS
     }
     payload = canonical(files)
     if len(payload) > outbox.MAX_PAYLOAD:
@@ -155,7 +155,7 @@ def _renew_online(
     session: Session, signer: Signer, versions: Mapping[str, int], now_ms: int
 ) -> None:
     before = store.find_newest(session, "snapshot")
-    held = None if before is None else repository.read_file(before.data).signed
+    held = None if before is None else rolefile.read_file(before.data).signed
     if held is not None and not isinstance(held, Snapshot):
         raise TypeError("the stored snapshot is none")
     named = {
@@ -163,7 +163,7 @@ def _renew_online(
         for role, version in versions.items()
         if role not in {"root", "snapshot", "timestamp"}
     }
-    root = repository.read_file(require(session, "root").data).signed
+    root = rolefile.read_file(require(session, "root").data).signed
     if not isinstance(root, Root):
         raise TypeError("the stored root is none")
     base = 0 if held is None else held.version
@@ -171,7 +171,7 @@ def _renew_online(
     snapshot = sign(repository.make_snapshot(held, named, now_ms))
     store_file(session, "snapshot", snapshot, now_ms)
     last = store.find_newest(session, "timestamp")
-    stamp = None if last is None else repository.read_file(last.data).signed
+    stamp = None if last is None else rolefile.read_file(last.data).signed
     if stamp is not None and not isinstance(stamp, Timestamp):
         raise TypeError("the stored timestamp is none")
     timestamp = sign(repository.make_timestamp(stamp, snapshot, now_ms))
@@ -194,9 +194,9 @@ def _sign(
     key_ids = root.roles[signed.type].keyids
 
     def ask() -> bytes:
-        payload = repository.payload_of(signed)
+        payload = rolefile.payload_of(signed)
         made = signer.sign_role(signed.type, payload, key_ids, base=base)
-        return repository.assemble(payload, {made.key_id: made.value.hex()})
+        return rolefile.assemble(payload, {made.key_id: made.value.hex()})
 
     try:
         return taught(session, signer, ask)

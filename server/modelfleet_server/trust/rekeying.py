@@ -5,7 +5,7 @@ from tuf.api.metadata import Root, Targets
 
 from modelfleet_server.kit.errors import ConflictError, NotFoundError
 from modelfleet_server.kit.ids import new_id
-from modelfleet_server.trust import keyplan, repository, store
+from modelfleet_server.trust import keyplan, repository, rolefile, store
 from modelfleet_server.trust.domain import Kind, State
 from modelfleet_server.trust.keyplan import Held, KeyPlan
 from modelfleet_server.trust.proposing import (
@@ -106,13 +106,13 @@ def read_held(session: Session) -> Held:
     Raises:
         NoFleetError: No ceremony was held.
     """
-    root = repository.read_file(require(session, "root").data).signed
-    targets = repository.read_file(require(session, "targets").data).signed
+    root = rolefile.read_file(require(session, "root").data).signed
+    targets = rolefile.read_file(require(session, "targets").data).signed
     if not isinstance(root, Root) or not isinstance(targets, Targets):
         raise TypeError("the stored root or targets are none")
     own = {"root", "targets", "snapshot", "timestamp"}
     roles = {
-        row.role: repository.read_file(row.data).signed
+        row.role: rolefile.read_file(row.data).signed
         for row in store.newest_of_all(session)
         if row.role not in own
     }

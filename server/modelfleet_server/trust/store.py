@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 from modelfleet_manifests.header import Minimum
 from modelfleet_server.kit.errors import InvalidError, NotFoundError
 from modelfleet_server.trust.domain import State
-from modelfleet_server.trust.repository import payload_of, read_file
+from modelfleet_server.trust.rolefile import payload_of, read_file
 from modelfleet_server.trust.tables import (
     Proposal,
     ProposalRole,

@@ -9,14 +9,14 @@ from modelfleet_manifests.names import split_path
 from modelfleet_manifests.recalls import ACTIONS, Recalls, names_of, ranges_of
 from modelfleet_manifests.release import read_release
 from modelfleet_manifests.trust import SlotRule, TrustView
-from modelfleet_server.trust import repository, store
+from modelfleet_server.trust import delegations, repository, rolefile, store
 
 
 def read_recalls(session: Session) -> Recalls:
     """Return what is revoked and stopped."""
     files = {
         role: row.data if (row := store.find_newest(session, role)) else b""
-        for role in repository.RECALL_PATHS
+        for role in delegations.RECALL_PATHS
     }
     pardoned = _pardoned(session)
     return Recalls(
@@ -95,7 +95,7 @@ def _names(role: str, data: bytes) -> frozenset[str]:
 
 
 def _targets(data: bytes) -> Targets:
-    signed = repository.read_file(data).signed
+    signed = rolefile.read_file(data).signed
     if not isinstance(signed, Targets):
         raise TypeError("the stored metadata is no targets role")
     return signed

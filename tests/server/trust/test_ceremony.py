@@ -11,10 +11,10 @@ from modelfleet_manifests.topics import RECALLS, TIMESTAMP
 from modelfleet_server.bridge.tables import Outbox
 from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.errors import ConflictError, InvalidError
-from modelfleet_server.trust import repository, store
+from modelfleet_server.trust import rolefile, store
 from modelfleet_server.trust.ceremony import FleetExistsError, fleet_id, init_solo
+from modelfleet_server.trust.delegations import KeySet
 from modelfleet_server.trust.online import read_online
-from modelfleet_server.trust.repository import KeySet
 from modelfleet_server.trust.tables import TrustMetadata
 
 
@@ -56,7 +56,7 @@ def test_no_two_roles_share_a_key(session: Session, fleet: FleetUnderTest) -> No
 def test_director_and_time_can_sign_no_target(
     session: Session, fleet: FleetUnderTest
 ) -> None:
-    targets = repository.parse_targets(store.read_payload(session, "targets") or b"")
+    targets = rolefile.parse_targets(store.read_payload(session, "targets") or b"")
     assert targets.delegations is not None
     roles = targets.delegations.roles or {}
     assert {name: role.paths for name, role in roles.items()} == {

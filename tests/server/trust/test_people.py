@@ -14,9 +14,9 @@ from modelfleet_server.trust import (
     store,
 )
 from modelfleet_server.trust.approver import ROLES
+from modelfleet_server.trust.delegations import KeySet
 from modelfleet_server.trust.domain import Kind, State
 from modelfleet_server.trust.keyplan import KeyPlan
-from modelfleet_server.trust.repository import KeySet
 from modelfleet_server.trust.view import read_recalls
 
 FIRST, SECOND, THIRD = (make_release(one) for one in ("1.0.0", "1.1.0", "1.2.0"))

@@ -22,12 +22,15 @@ from modelfleet_server.kit.errors import (
 )
 from modelfleet_server.trust import (
     approving,
+    delegations,
     proposals,
     proposing,
     repository,
+    rolefile,
     store,
 )
 from modelfleet_server.trust.approver import ApproverKeys
+from modelfleet_server.trust.delegations import KeySet
 from modelfleet_server.trust.domain import (
     MOVES,
     Event,
@@ -38,7 +41,6 @@ from modelfleet_server.trust.domain import (
 )
 from modelfleet_server.trust.proposals import BadSignatureError
 from modelfleet_server.trust.proposing import ProposalPendingError, ReleaseExistsError
-from modelfleet_server.trust.repository import KeySet
 from modelfleet_server.trust.tables import Proposal
 
 
@@ -136,12 +138,12 @@ def test_k_minus_one_signatures_publish_nothing_and_the_same_key_twice_is_one(
     payload = b"anything"
     signed = {key.public.key_id: key.sign(payload).hex() for key in keys}
     ids = list(signed)
-    assert repository.missing_signers(targets, "stops", payload, {}) == 2
+    assert delegations.missing_signers(targets, "stops", payload, {}) == 2
     for count, missing in ((1, 1), (2, 0), (3, 0)):
         some = {one: signed[one] for one in ids[:count]}
-        assert repository.missing_signers(targets, "stops", payload, some) == missing
+        assert delegations.missing_signers(targets, "stops", payload, some) == missing
     twice = {ids[0]: signed[ids[0]], ids[1]: signed[ids[0]]}
-    assert repository.missing_signers(targets, "stops", payload, twice) == 1
+    assert delegations.missing_signers(targets, "stops", payload, twice) == 1
 
 
 def test_one_public_key_under_two_key_ids_counts_once(fleet: FleetUnderTest) -> None:
@@ -151,18 +153,18 @@ def test_one_public_key_under_two_key_ids_counts_once(fleet: FleetUnderTest) -> 
         dict.fromkeys(("revocations", "stops", "director", "time"), two), two, NOW
     )
     assert targets.delegations is not None
-    value = json.loads(repository.payload_of(targets))
+    value = json.loads(rolefile.payload_of(targets))
     body = dict(value["delegations"]["keys"][key.public.key_id])
     value["delegations"]["keys"]["second-id"] = body
     for role in value["delegations"]["roles"]:
         role["keyids"] = [key.public.key_id, "second-id"]
-    forged = repository.parse_targets(json.dumps(value).encode())
+    forged = rolefile.parse_targets(json.dumps(value).encode())
     signature = key.sign(b"payload").hex()
     both = {key.public.key_id: signature, "second-id": signature}
     assert forged.get_verification_result(
         "stops", b"payload", {k: Signature(k, v) for k, v in both.items()}
     ).verified
-    assert repository.missing_signers(forged, "stops", b"payload", both) == 1
+    assert delegations.missing_signers(forged, "stops", b"payload", both) == 1
 
 
 def test_a_signature_that_does_not_count_is_refused_and_none_of_the_lot_is_kept(

@@ -17,11 +17,7 @@ from modelfleet_server.kit.errors import (
     InvalidError,
     NotFoundError,
 )
-from modelfleet_server.trust import (
-    recalling,
-    repository,
-    store,
-)
+from modelfleet_server.trust import recalling, repository, rolefile, store
 from modelfleet_server.trust.domain import (
     Kind,
 )
@@ -51,15 +47,15 @@ def test_recalls_too_many_for_one_message_are_published_all_the_same(
     sent = select(Outbox.payload).where(Outbox.topic == RECALLS)
     before = session.exec(sent).one()
     payload = store.read_payload(session, "revocations")
-    tombstones = repository.parse_targets(payload or b"")
+    tombstones = rolefile.parse_targets(payload or b"")
     tombstones = repository.advance(tombstones, "revocations", NOW)
     for number in range(1000):
         path = Tombstone("revocations", "digest", f"{number:064x}").path
         repository.add_target(tombstones, path, b"", {"reason": "tested too little"})
     key = fleet.approver.by_role["revocations"]
-    signature = key.sign(repository.payload_of(tombstones)).hex()
-    file = repository.assemble(
-        repository.payload_of(tombstones), {key.public.key_id: signature}
+    signature = key.sign(rolefile.payload_of(tombstones)).hex()
+    file = rolefile.assemble(
+        rolefile.payload_of(tombstones), {key.public.key_id: signature}
     )
     publish_roles(session, fleet.publisher.signer, {"revocations": file}, {}, now_ms=NOW)
     assert len(read_recalls(session).blocked) == 1000

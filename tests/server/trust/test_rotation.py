@@ -12,12 +12,8 @@ from modelfleet_manifests.errors import SignatureError
 from modelfleet_manifests.keys import PrivateKey, PublicKey
 from modelfleet_manifests.topics import deployment_topic
 from modelfleet_manifests.tuf_keys import NaclSigner
-from modelfleet_server.trust import (
-    director,
-    renewing,
-    repository,
-    store,
-)
+from modelfleet_server.trust import director, renewing, repository, store
+from modelfleet_server.trust.delegations import KeySet
 from modelfleet_server.trust.domain import State
 from modelfleet_server.trust.drafting import Draft
 from modelfleet_server.trust.keyplan import KeyPlan
@@ -27,7 +23,6 @@ from modelfleet_server.trust.online import (
     read_rings,
 )
 from modelfleet_server.trust.publishing import store_file
-from modelfleet_server.trust.repository import KeySet
 from modelfleet_server.trust.signer.domain import NoOnlineKeyError
 from modelfleet_server.trust.tables import TrustMetadata
 

@@ -10,7 +10,7 @@ from tests.support.fleet import NOW, FleetUnderTest, fetcher, id_of
 
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_server.kit.errors import InvalidError
-from modelfleet_server.trust import approving, repository, witness
+from modelfleet_server.trust import approving, delegations, repository, witness
 from modelfleet_server.trust.approving import InForce
 from modelfleet_server.trust.changes import RefusedError
 
@@ -65,8 +65,8 @@ def test_versions_counted_up_by_a_thief_end_with_new_online_keys(
     with pytest.raises(RefusedError):
         witness.check(path, FLEET, held)
     root = repository.advance(held.root, "root", NOW)
-    new = repository.KeySet((PrivateKey.generate().public,))
-    repository.set_keys(root, "timestamp", new)
+    new = delegations.KeySet((PrivateKey.generate().public,))
+    delegations.set_keys(root, "timestamp", new)
     witness.check(path, FLEET, replace(held, root=root))
 
 

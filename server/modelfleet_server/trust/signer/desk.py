@@ -20,7 +20,7 @@ from modelfleet_manifests.names import release_path
 from modelfleet_manifests.release import ReleaseRef
 from modelfleet_manifests.timetoken import seal_token, write_token
 from modelfleet_server.kit.clock import Clock
-from modelfleet_server.trust import repository
+from modelfleet_server.trust import repository, rolefile
 from modelfleet_server.trust.online import Online
 from modelfleet_server.trust.repository import EPOCH
 from modelfleet_server.trust.signer.domain import (
@@ -106,7 +106,7 @@ class Desk:
                 self._check_timestamp(signed)
             key = self._pick(role, key_ids)
             value = key.sign(payload)
-            file = repository.assemble(payload, {key.public.key_id: value.hex()})
+            file = rolefile.assemble(payload, {key.public.key_id: value.hex()})
             self._memory.keep(
                 role, Kept(signed.version, sha256(payload), sha256(file), names)
             )

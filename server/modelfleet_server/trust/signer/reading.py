@@ -12,7 +12,7 @@ from modelfleet_manifests.evaluation import Evaluation
 from modelfleet_manifests.header import Header
 from modelfleet_manifests.release import ReleaseRef
 from modelfleet_manifests.topics import deployment_topic, device_topic
-from modelfleet_server.trust import repository
+from modelfleet_server.trust import rolefile
 from modelfleet_server.trust.signer.domain import RefusedError
 from modelfleet_server.trust.signer.vouching import MALFORMED
 
@@ -28,8 +28,8 @@ def read_role(role: str, payload: bytes) -> Signed:
     """
     kinds: dict[str, type[Signed]] = {"snapshot": Snapshot, "timestamp": Timestamp}
     try:
-        signed = repository.parse_signed(payload)
-        same = repository.payload_of(signed) == payload
+        signed = rolefile.parse_signed(payload)
+        same = rolefile.payload_of(signed) == payload
     except (ManifestError, *MALFORMED) as error:
         raise RefusedError(f"the {role} is not well-formed ({error})") from None
     extra = {ISSUED} if role == "timestamp" else set()

@@ -11,7 +11,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tuf.api.serialization import DeserializationError
 
 from modelfleet_manifests.digests import sha256
-from modelfleet_server.trust import repository
+from modelfleet_server.trust import delegations, rolefile
 from modelfleet_server.trust.signer.domain import LacksError, RefusedError, RoleFile
 from modelfleet_server.trust.signer.memory import Memory
 
@@ -44,7 +44,7 @@ class Vouched:
         if held is not None and held.data == file.data:
             return
         try:
-            metadata = repository.read_file(file.data)
+            metadata = rolefile.read_file(file.data)
             signed = metadata.signed
             if not isinstance(signed, Root if file.role == "root" else Targets):
                 raise _refused(file.role, f"it is of type {signed.type}")
@@ -70,7 +70,7 @@ class Vouched:
             held = self._memory.held(role)
             if held is None:
                 raise LacksError(f"the signer was never shown the role {role}", role=role)
-            self._read[role] = repository.read_file(held.data).signed
+            self._read[role] = rolefile.read_file(held.data).signed
         return self._read[role]
 
     def targets(self, role: str) -> Targets:
@@ -92,7 +92,7 @@ class Vouched:
         self._check_by(self._judge(file.role), file.role, metadata)
 
     def _judge(self, role: str) -> Root | Targets:
-        name = repository.delegator_of(role)
+        name = delegations.delegator_of(role)
         return self.get(name or "root")
 
     def _check_root(self, file: RoleFile, metadata: Metadata[Any]) -> None:
@@ -112,9 +112,9 @@ class Vouched:
     def _check_by(self, judge: Root | Targets, role: str, metadata: Metadata[Any]) -> None:
         groups = []
         if "/" in role or isinstance(judge, Targets):
-            groups = repository.groups_of(self.targets("targets"), role)
+            groups = delegations.groups_of(self.targets("targets"), role)
         signatures = {key: one.signature for key, one in metadata.signatures.items()}
-        lacking = repository.missing_signers(
+        lacking = delegations.missing_signers(
             judge, role, metadata.signed_bytes, signatures, groups
         )
         if lacking:

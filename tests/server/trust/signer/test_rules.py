@@ -18,7 +18,7 @@ from modelfleet_manifests.header import Header, Minimum
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.release import Release, ReleaseRef, release_ref
 from modelfleet_server.kit.db import Database
-from modelfleet_server.trust import proposing, repository, store
+from modelfleet_server.trust import proposing, rolefile, store
 from modelfleet_server.trust.lessons import lessons
 from modelfleet_server.trust.online import read_rings
 from modelfleet_server.trust.publishing import keep_fresh, store_file
@@ -119,7 +119,7 @@ def test_a_role_file_with_too_few_signatures_is_not_learnt(
     )
     thief = PrivateKey.generate()
     for role, payload in fleet.copy_of(session, proposal).roles.items():
-        forged = repository.assemble(
+        forged = rolefile.assemble(
             payload, {thief.public.key_id: thief.sign(payload).hex()}
         )
         with pytest.raises(RefusedError):
@@ -314,7 +314,7 @@ def test_a_root_that_the_old_root_did_not_sign_is_not_learnt(
     value["version"] = 2
     thief = PrivateKey.generate()
     payload = canonical(value)
-    forged = repository.assemble(payload, {thief.public.key_id: thief.sign(payload).hex()})
+    forged = rolefile.assemble(payload, {thief.public.key_id: thief.sign(payload).hex()})
     with pytest.raises(RefusedError):
         desk.learn([RoleFile("root", forged)])
     store_file(session, "root", forged, NOW)
