@@ -6,10 +6,13 @@ from tests.support.fleet import id_of, make_release
 from tests.support.people import Office, TrustDevice
 from tuf.api.metadata import Metadata
 
+from modelfleet_agent.clock import boot_ms
+from modelfleet_agent.trust.timing import Told, TrustedClock
 from modelfleet_manifests.deployment import Deployment
 from modelfleet_manifests.envelope import seal, unseal
 from modelfleet_manifests.errors import SignatureError
 from modelfleet_manifests.keys import PrivateKey, PublicKey
+from modelfleet_manifests.timetoken import open_token, seal_token, write_token
 from modelfleet_manifests.topics import deployment_topic
 from modelfleet_manifests.tuf_keys import NaclSigner
 from modelfleet_server.trust import director, renewing, repository, store
@@ -28,6 +31,8 @@ from modelfleet_server.trust.tables import TrustMetadata
 
 FIRST, SECOND, THIRD = (make_release(one) for one in ("1.0.0", "1.1.0", "1.2.0"))
 GROUP = "ab" * 16
+FAR = 4_070_908_800_000
+"""The year 2099."""
 
 
 def test_a_stolen_director_key_is_replaced_and_every_document_signed_anew(
@@ -79,6 +84,34 @@ def test_stolen_online_keys_and_versions_counted_up_end_with_a_new_root(
     assert device.listed == {id_of(FIRST), id_of(SECOND)}
     assert device.state.is_fresh(office.now)
     assert device.state.minimum.timestamp < 1000
+
+
+def test_a_stolen_time_key_is_replaced_and_tells_no_device_the_time_any_more(
+    office: Office, device: TrustDevice
+) -> None:
+    """The thief tells the year 2099; nobody is locked out by it for longer than that."""
+    stolen = read_online(office.online_path).keys.time
+    clock = TrustedClock()
+    clock.confirm(Told(FAR, boot_ms(), frozenset(device.state.timekeepers)))
+    assert device.state.timekeepers == [stolen.public.hex]
+    assert not device.state.is_fresh(clock.now())
+    added = add_ring(office.online_path, ["time"])
+    office.restart()
+    assert office.rekey(KeyPlan({"time": KeySet((added["time"],))}), office.solo) is (
+        State.PUBLISHED
+    )
+    answer = device.refresh(FIRST)
+    assert answer.time is not None  # the signer tells it with the new key, unasked
+    clock.forget(device.state.timekeepers)
+    clock.confirm(
+        Told(answer.time.time, answer.time.at, frozenset(device.state.timekeepers))
+    )
+    assert clock.now() < FAR
+    assert device.state.is_fresh(clock.now())
+    keys = [PublicKey(one) for one in device.state.timekeepers]
+    forged = seal_token(write_token(device.fleet, "1" * 32, FAR), [stolen])
+    with pytest.raises(SignatureError):
+        open_token(forged, keys, 1, fleet=device.fleet, nonce="1" * 32)
 
 
 def test_a_server_without_the_new_online_keys_publishes_nothing(office: Office) -> None:
