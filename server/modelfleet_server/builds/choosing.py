@@ -45,6 +45,8 @@ class Candidate(msgspec.Struct, kw_only=True, omit_defaults=True):
         wire: Bytes that a device fetches which runs the newest release before.
         memory_mb: What loading and running it took.
         emulated: Accuracy by emulated processor.
+        emulated_drop: How much less accurate than the master it is there, on the same
+            samples.
         chosen: It ships.
         best: No other candidate is at least as good in everything and better in one.
         verdict: Why it ships, or why it does not.
@@ -64,6 +66,7 @@ class Candidate(msgspec.Struct, kw_only=True, omit_defaults=True):
     wire: int | None = None
     memory_mb: float | None = None
     emulated: dict[str, float] = {}
+    emulated_drop: dict[str, float] = {}
     chosen: bool = False
     best: bool = False
     verdict: str = ""

@@ -28,6 +28,7 @@ from modelfleet_server.builds.messages import (
     Limits,
     Scores,
 )
+from modelfleet_server.jobs.domain import Progress
 
 SAMPLES = 256
 """So many of the evaluation set: emulation is some ten times as slow."""
@@ -45,11 +46,13 @@ class Proof(NamedTuple):
         reason: Why the variant must not ship, "" if it may.
         accuracy: By processor.
         unproven: Processors that cannot be emulated here, and why.
+        drop: How much less accurate than the master, by processor.
     """
 
     reason: str
     accuracy: dict[str, float]
     unproven: list[str]
+    drop: dict[str, float]
 
 
 def find_machine(wanted: Emulated) -> Machine | None:
@@ -161,14 +164,16 @@ def prove(
         StoppedError: `ask.stop` was set.
     """
     accuracy: dict[str, float] = {}
+    drop: dict[str, float] = {}
     unproven: list[str] = []
     if not built.precision.startswith("int"):
-        return Proof("", accuracy, unproven)
+        return Proof("", accuracy, unproven, drop)
     for wanted in job.profile.prove.emulated:
         machine = find_machine(wanted)
         if machine is None:
             unproven.append(f"{wanted.cpu}: {_missing(wanted)} is not installed here")
             continue
+        ask.on_progress(Progress(f"answering on an emulated {wanted.cpu}", 0, 1))
         try:
             scores = _score(variant, job, schema, machine, ask)
         except ChildError as error:
@@ -176,10 +181,12 @@ def prove(
             unproven.append(f"{wanted.cpu}: {error.what}")
             continue
         accuracy[wanted.cpu] = scores.accuracy
+        drop[wanted.cpu] = scores.master_accuracy - scores.accuracy
         reason = judge(built.recipe_name, scores, job.profile)
         if reason:
-            return Proof(f"on an emulated {wanted.cpu}, {reason}", accuracy, unproven)
-    return Proof("", accuracy, unproven)
+            why = f"on an emulated {wanted.cpu}, {reason}"
+            return Proof(why, accuracy, unproven, drop)
+    return Proof("", accuracy, unproven, drop)
 
 
 def judge(name: str, scores: Scores, profile: Profile) -> str:
@@ -231,7 +238,9 @@ def _score(
 def with_proof(built: Built, proof: Proof) -> Built:
     """Return what was built with what was proven of it."""
     front = [
-        msgspec.structs.replace(one, emulated=proof.accuracy) if one.chosen else one
+        msgspec.structs.replace(one, emulated=proof.accuracy, emulated_drop=proof.drop)
+        if one.chosen
+        else one
         for one in built.front
     ]
     return msgspec.structs.replace(built, front=front, unproven=proof.unproven)
