@@ -41,6 +41,8 @@ class Honest:
     deployed: Release | None = None
 
     def publish(self) -> None:
+        if self.metadata:  # whatever an adversary serves meanwhile, nothing is unpublished
+            self.fleet.files.metadata = dict(self.metadata[-1])
         self.fleet.publish()
         self.metadata.append(dict(self.fleet.files.metadata))
         self.messages.append((topics.RECALLS, self.fleet.recalls()))
@@ -60,14 +62,16 @@ class Honest:
     def deploy(self, which: int) -> None:
         if self.releases:
             self.deployed = self.releases[which % len(self.releases)]
-            chosen = release_ref(self.deployed)
-            seen = self.fleet.roles
-            data = self.fleet.deployment(
-                self.group,
-                {SLOT: [make_step(chosen)]},
-                min=Minimum(root=seen["root"].version, timestamp=seen["timestamp"].version),
-            )
-            self._say(topics.deployment_topic(self.group), data)
+            self._deploy(self.deployed)
+
+    def _deploy(self, release: Release) -> None:
+        seen = self.fleet.roles
+        data = self.fleet.deployment(
+            self.group,
+            {SLOT: [make_step(release_ref(release))]},
+            min=Minimum(root=seen["root"].version, timestamp=seen["timestamp"].version),
+        )
+        self._say(topics.deployment_topic(self.group), data)
 
     def stop(self, which: int) -> None:
         if self.releases:
@@ -91,8 +95,11 @@ class Honest:
                 self.publish()
 
     def rotate_online(self) -> None:
+        """Versions begin again; documents that ask for the old ones are signed anew."""
         self.fleet.rotate_online()
         self.publish()
+        if self.deployed:
+            self._deploy(self.deployed)
 
     def _say(self, topic: str, data: bytes) -> None:
         self.messages.append((topic, data))

@@ -15,6 +15,6 @@
 | `shell`      | does that: files, HTTP                                                    |
 
 The supervisor imports `door` and what it imports only; everything that imports `tuf` runs
-in the child (`python -m modelfleet_agent.trust`). An import contract keeps IO out of what is
-called pure here.
+in the child (`python -m modelfleet_agent.trust`). An import contract keeps IO out of what
+is called pure here.
 """

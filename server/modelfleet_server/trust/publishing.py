@@ -58,18 +58,31 @@ def publish_roles(
             session.add(
                 TrustTarget(path=path, digest=sha256(data), data=data, created_ms=now_ms)
             )
-    epoch = store.read_epoch(session)
+    before = _basis(session)
     versions = {
         role: store_file(session, role, data, now_ms) for role, data in files.items()
     }
     told = [RoleFile(role, files[role]) for role in sorted(files, key=rank)]
     taught(session, signer, lambda: signer.learn(told))
-    if epoch and store.read_epoch(session) > epoch:
-        # signed by a key that devices do not take any more
+    if before is not None and _basis(session) != before:
+        # signed by a key that devices do not take any more, or they ask for versions that
+        # were counted up by a thief, and which nobody will reach again
         ledger.make_all_due(session, now_ms)
     _renew_online(session, signer, versions, now_ms)
     if not delegations.RECALL_PATHS.keys().isdisjoint(files):
         send_recalls(session)
+
+
+def _basis(session: Session) -> tuple[int, frozenset[str]] | None:
+    """Return what documents rest on: the epoch, and the keys of snapshot and timestamp."""
+    row = store.find_newest(session, "root")
+    if row is None:
+        return None
+    root = rolefile.read_file(row.data).signed
+    if not isinstance(root, Root):
+        raise TypeError("the stored root is none")
+    keys = {key for role in ("snapshot", "timestamp") for key in root.roles[role].keyids}
+    return store.read_epoch(session), frozenset(keys)
 
 
 def keep_fresh(session: Session, signer: Signer, now_ms: int) -> bool:

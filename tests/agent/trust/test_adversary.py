@@ -1,6 +1,7 @@
 """A hostile broker and server over honest histories: they can delay, and nothing else."""
 
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -217,6 +218,36 @@ TestAdversary = Adversary.TestCase
 TestAdversary.settings = settings(
     max_examples=3, stateful_step_count=12, deadline=None, suppress_health_check=QUIET
 )
+
+
+# histories that once went wrong
+
+
+@pytest.fixture
+def played() -> Iterator[Adversary]:
+    adversary = Adversary()
+    adversary.begin()
+    yield adversary
+    adversary.teardown()
+
+
+def test_an_earlier_root_served_between_two_new_ones_is_caught_up_with(
+    played: Adversary,
+) -> None:
+    played.rotate_online()
+    played.serve_some_metadata(0)
+    played.rotate_online()
+    played.after_honest_delivery_it_is_where_it_should_be()
+
+
+def test_a_document_of_before_the_versions_began_again_is_signed_anew(
+    played: Adversary,
+) -> None:
+    for _ in range(3):
+        played.release()
+    played.deploy(1)
+    played.rotate_online()
+    played.after_honest_delivery_it_is_where_it_should_be()
 
 
 @pytest.mark.slow

@@ -65,6 +65,7 @@ def test_stolen_online_keys_and_versions_counted_up_end_with_a_new_root(
     stolen = read_online(office.online_path).keys
     with office.database.write() as session:
         _count_up(session, stolen.snapshot, stolen.timestamp, office.now)
+    assert _deploy(office).header.min.timestamp == 1_000_001  # what nobody will reach again
     assert device.refresh(FIRST).code == ""
     assert device.state.minimum.timestamp == 1_000_001
     with office.database.write() as session:  # restored from the owner's records
@@ -84,6 +85,9 @@ def test_stolen_online_keys_and_versions_counted_up_end_with_a_new_root(
     assert device.listed == {id_of(FIRST), id_of(SECOND)}
     assert device.state.is_fresh(office.now)
     assert device.state.minimum.timestamp < 1000
+    with office.database.write() as session:
+        (again,) = renewing.renew(session, office.fleet.director, office.now)
+    assert again.document.header.min.is_met_by(device.state.minimum)
 
 
 def test_a_stolen_time_key_is_replaced_and_tells_no_device_the_time_any_more(
