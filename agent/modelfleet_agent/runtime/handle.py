@@ -5,7 +5,9 @@ agent keeps: the slot's link moves only when a release passed its trial, so what
 was verified, tested and tried. Several versions never mix within one call. The process
 must run as the agent's user, whose directory it reads, and needs its ONNX Runtime.
 
-What runs here is not counted by the agent's telemetry.
+A file that the agent derived from the release (a TensorRT engine, a graph optimised for
+this processor) is loaded in its place where it was made by this very ONNX Runtime, for this
+very device. What runs here is not counted by the agent's telemetry.
 """
 
 import logging
@@ -17,13 +19,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from modelfleet_agent.errors import AgentError, RetryableError, UsageError
+import msgspec
+import onnxruntime
+
+from modelfleet_agent import facts
+from modelfleet_agent.errors import AgentError, RefusedError, RetryableError, UsageError
 from modelfleet_agent.runtime import slot as resident
 from modelfleet_agent.runtime.counters import Counters
+from modelfleet_agent.runtime.derivation import wanted_derivation
 from modelfleet_agent.runtime.reaper import Reaper
 from modelfleet_agent.runtime.session import Session
 from modelfleet_agent.runtime.tensors import Array, TensorSpec
-from modelfleet_agent.store import Record, Slots, Store
+from modelfleet_agent.store import Placed, Record, Slots, Store
+from modelfleet_agent.store.derived import DerivedFiles
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +95,7 @@ class Slot:
         self.trouble: AgentError | None = None
         self._store = Store(root)
         self._links = Slots(self._store)
+        self._derived = DerivedFiles(self._store)
         self._threads = threads
         self._follow_s = follow_s
         self._on_change = on_change
@@ -105,6 +114,15 @@ class Slot:
         """What answers now; None where nothing does."""
         held = self._held
         return held.session.record.version if held else None
+
+    @property
+    def loaded(self) -> str | None:
+        """Digest of the graph that is loaded: the release's, or that of a derived file."""
+        held = self._held
+        if held is None:
+            return None
+        made = held.session.derived
+        return made.digest if made else held.session.record.files[0].digest
 
     @property
     def inputs(self) -> list[TensorSpec]:
@@ -179,13 +197,35 @@ class Slot:
             self.trouble = error
 
     def _load(self, record: Record) -> resident.Resident:
-        session = Session(self._store.place(record), threads=self._threads)
+        plain = self._store.place(record)
+        placed = self._place(plain)
+        if placed.derived:
+            try:
+                return self._open(placed)
+            except (
+                RefusedError
+            ) as error:  # the agent makes another; what was signed answers
+                log.warning("MF_SLOT slot=%s %s", self.name, error)
+        return self._open(plain)
+
+    def _place(self, plain: Placed) -> Placed:
+        """Add the derived file that this process may load, where the agent made one."""
+        device = facts.recall(self._store.root)
+        runtime = f"onnxruntime {onnxruntime.__version__}"
+        if device is None or device.runtime != runtime:
+            return plain
+        wanted = wanted_derivation(plain.record, device, prepares=True)
+        found = self._derived.find(plain.record, wanted) if wanted else None
+        return msgspec.structs.replace(plain, derived=found)
+
+    def _open(self, placed: Placed) -> resident.Resident:
+        session = Session(placed, threads=self._threads)
         try:
             session.warm()
         except AgentError:
             session.close()
             raise
-        return resident.Resident(session, Counters(self.name, record))
+        return resident.Resident(session, Counters(self.name, placed.record))
 
     def _swap(self, new: resident.Resident | None) -> None:
         with self._lock:

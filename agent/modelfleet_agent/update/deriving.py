@@ -7,14 +7,12 @@ Where it cannot be made, the release runs without it.
 
 import threading
 from collections.abc import Callable
-from functools import cache
 
 import msgspec
 
 from modelfleet_agent.errors import AgentError, RefusedError
-from modelfleet_agent.facts import cpu_model
 from modelfleet_agent.runtime import derive
-from modelfleet_agent.runtime.providers import CPU, PROVIDERS, arrange, deriving
+from modelfleet_agent.runtime.derivation import wanted_derivation
 from modelfleet_agent.store import Placed, Record, Store
 from modelfleet_agent.store.derived import Derivation, DerivedFiles
 from modelfleet_manifests.profiles import Facts
@@ -91,27 +89,4 @@ class Deriver:
         self._files.drop(record)
 
     def _derivation(self, record: Record) -> Derivation | None:
-        facts = self._facts()
-        provider = deriving(record.providers) or (CPU if self._prepares else None)
-        if provider is None or facts is None or not facts.runtime:
-            return None
-        if provider == CPU and (record.providers or len(record.files) > 1):
-            # an accelerator wants the graph as it is; weights that are mapped would be
-            # copied into the derived file, and read again instead
-            return None
-        options = dict(arrange((provider,), threads=1, derived=True)[0][1])
-        gpu = PROVIDERS[provider].gpu
-        return Derivation(
-            provider=provider,
-            options=options,
-            sources=tuple(entry.digest for entry in record.files),
-            runtime=facts.runtime,
-            libraries=tuple(facts.libraries) if gpu else (),
-            compute=facts.compute if gpu else "",
-            cpu="" if gpu else _cpu(),
-        )
-
-
-@cache
-def _cpu() -> str:
-    return cpu_model()
+        return wanted_derivation(record, self._facts(), prepares=self._prepares)

@@ -2,15 +2,20 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from tests.agent import models
 from tests.support.waiting import eventually
 
+from modelfleet_agent import facts
 from modelfleet_agent.errors import RetryableError, UsageError
 from modelfleet_agent.runtime import Slot
 from modelfleet_agent.store import Placed, Slots, Store
+from modelfleet_agent.update.deriving import Deriver
+from modelfleet_manifests.profiles import Facts
 
 X = {"x": np.ones((1, 4), np.float32)}
 
@@ -97,3 +102,28 @@ def test_an_altered_release_is_not_taken_and_the_one_before_goes_on(
 def test_a_directory_that_is_no_agents_is_named(store: Store) -> None:
     with pytest.raises(UsageError, match="E_NO_AGENT"):
         Slot("linear", store.root / "nothing")
+
+
+def test_a_derived_file_is_loaded_where_this_runtime_made_it(
+    store: Store, slots: Slots
+) -> None:
+    device = Facts(runtime=f"onnxruntime {onnxruntime.__version__}")
+    facts.remember(store.root, device)
+    placed = models.good(store, 1.0)
+    made = Deriver(store, facts=lambda: device, prepares=True).prepare(
+        placed.record, lambda error: pytest.fail(str(error))
+    )
+    assert made.derived
+    slots.advance("linear", placed.record)
+    with Slot("linear", store.root) as slot:
+        expected = slot.run(X).outputs["y"]
+        assert slot.loaded == made.derived.digest
+    path = Path(made.derived.path)
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    with Slot("linear", store.root) as slot:  # altered: what was signed answers
+        assert slot.loaded == placed.record.files[0].digest
+        assert np.allclose(slot.run(X).outputs["y"], expected, atol=1e-5)
+    facts.remember(store.root, Facts(runtime="onnxruntime 0"))
+    with Slot("linear", store.root) as slot:
+        assert slot.loaded == placed.record.files[0].digest
