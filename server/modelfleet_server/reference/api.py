@@ -122,13 +122,25 @@ async def put_answers(
 ) -> None:
     """Store the answers of the asking device, an npy of at most 64 MiB."""
 
+    def check() -> None:
+        with database.read() as session:
+            results.require_awaited(session, actor.name, evaluation)
+
     def note(blob: Blob) -> None:
         with database.write() as session:
-            results.take_answers(session, actor.name, evaluation, blob, now_ms=now)
+            row = results.require_awaited(session, actor.name, evaluation)
+            results.take_answers(session, row, blob, store, now_ms=now)
 
+    await run_in_threadpool(check)  # before anything is stored
+    head = b""
     with store.receive(cap=MAX_ANSWERS) as incoming:
         async for chunk in request.stream():
+            head = (head + chunk)[: len(results.MAGIC)]
             await run_in_threadpool(incoming.write, chunk)
+        if head != results.MAGIC:
+            raise ResultError(
+                "the answers are no npy file", "Upload what numpy.save wrote."
+            )
         blob = await run_in_threadpool(store.finish, incoming)
     # a thread beyond the pool's: waiting for the writer's turn must not use them up
     await anyio.to_thread.run_sync(note, blob, limiter=anyio.CapacityLimiter(1))

@@ -1,13 +1,13 @@
 """What devices answer: uploaded, signed, checked, and handed on to be graded."""
 
 from msgspec import UNSET
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.evaluation import EvaluationResult, open_result
 from modelfleet_manifests.keys import PublicKey
 from modelfleet_server.audit.service import record
-from modelfleet_server.blobs.service import Blob, keep
+from modelfleet_server.blobs.service import Blob, BlobStore, forget, keep
 from modelfleet_server.builds import service as builds
 from modelfleet_server.catalog import service as catalog
 from modelfleet_server.devices.tables import Device
@@ -28,11 +28,13 @@ from modelfleet_server.reference.service import (
 )
 from modelfleet_server.reference.tables import Evaluation
 
+MAGIC = b"\x93NUMPY"
+"""How answers begin, an npy. No model, set or patch does, so that what takes the place of
+a device's earlier answers can never take away another file."""
 
-def take_answers(
-    session: Session, device_id: str, evaluation_id: str, answers: Blob, *, now_ms: int
-) -> None:
-    """Note the answers that a device uploaded.
+
+def require_awaited(session: Session, device_id: str, evaluation_id: str) -> Evaluation:
+    """Return an evaluation that waits for the answers of this device.
 
     Raises:
         EvaluationNotFoundError: There is no such evaluation of this device.
@@ -41,9 +43,33 @@ def take_answers(
     row = get_evaluation(session, evaluation_id, device_id)
     if row.state is not State.ISSUED:
         raise _not_awaited(row)
+    return row
+
+
+def take_answers(
+    session: Session,
+    row: Evaluation,
+    answers: Blob,
+    store: BlobStore,
+    *,
+    now_ms: int,
+) -> None:
+    """Note the answers that a device uploaded, in the place of those it did before.
+
+    Args:
+        session: Writing.
+        row: From `require_awaited`.
+        answers: They begin with `MAGIC`.
+        store: Where they are, and where those before go.
+        now_ms: Unix milliseconds.
+    """
+    before, row.answers = row.answers, answers.digest
     keep(session, answers, at_ms=now_ms)
-    row.answers = answers.digest
     session.add(row)
+    session.flush()
+    used = select(Evaluation.id).where(Evaluation.answers == before)
+    if before and session.exec(used).first() is None:
+        forget(session, before, store)
 
 
 def take_result(

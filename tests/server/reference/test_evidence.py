@@ -32,7 +32,7 @@ from modelfleet_server.builds.tables import Build
 from modelfleet_server.builds.worker import Builder, Stores
 from modelfleet_server.kit.access import Role
 from modelfleet_server.kit.clock import now_ms
-from modelfleet_server.reference import tables
+from modelfleet_server.reference import results, tables
 from modelfleet_server.reference.domain import State
 from modelfleet_server.reference.grading import Grader
 from modelfleet_server.reference.service import DUE_MS, Referee
@@ -267,6 +267,44 @@ def test_other_devices_get_nothing_and_can_answer_nothing(house: House) -> None:
     assert stranger.send(stranger.result(task, code="E_CRASH")) == HTTPStatus.NOT_FOUND
     viewer = house.server.client(Role.VIEWER).get("/api/v1/evaluations/next")
     assert viewer.status_code == HTTPStatus.FORBIDDEN
+
+
+def test_answers_that_are_uploaded_again_take_the_place_of_those_before(
+    strict_house: House,
+) -> None:
+    strict_house.publish()
+    exists = strict_house.server.blobs.exists
+    files = [results.MAGIC + bytes([number]) for number in range(3)]
+    one, other = (strict_house.device(f"bench-{number}") for number in (1, 2))
+    tasks = [device.ask() for device in (one, other)]
+    paths = [f"/{task.job}/answers" for task in tasks if task]
+    one.http.put(paths[0], content=files[0])
+    one.http.put(paths[0], content=files[1])
+    assert [exists(sha256(data)) for data in files] == [False, True, False]
+    other.http.put(paths[1], content=files[1])
+    one.http.put(paths[0], content=files[2])
+    assert exists(sha256(files[1]))  # the other device still answers so
+    other.http.put(paths[1], content=files[2])
+    assert [exists(sha256(data)) for data in files] == [False, False, True]
+
+
+def test_only_answers_can_be_uploaded_and_only_where_they_are_awaited(
+    house: House,
+) -> None:
+    """A device could else have another file taken away in the place of its answers."""
+    house.publish()
+    device = house.device("bench-1")
+    task = device.ask()
+    assert task is not None
+    model = house.server.blobs.path_of(task.candidate[0].digest).read_bytes()
+    put = device.http.put(f"/{task.job}/answers", content=model)
+    assert put.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert "no npy" in put.text
+    assert device.answer(task) == HTTPStatus.NO_CONTENT
+    late = results.MAGIC + b"late"
+    put = device.http.put(f"/{task.job}/answers", content=late)
+    assert put.status_code == HTTPStatus.CONFLICT
+    assert not house.server.blobs.exists(sha256(late))
 
 
 def test_what_the_device_did_not_sign_is_no_evidence(house: House) -> None:
