@@ -28,15 +28,16 @@ demo:
 	@start=$$(date +%s); $(MAKE) --no-print-directory setup && echo "Set up in $$(( $$(date +%s) - start )) s."
 	@$(BIN)/modelfleet demo
 
-# Two processes, a file each at a time: fixtures of a file are made once.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+# One process more than cores, since tests wait for agents and servers that start; a file
+# each at a time: fixtures of a file are made once.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile
 
 test: setup-dev system
 	$(PYTEST) -m "not slow"
 
-# The long ones first, and one process more than cores: they wait for agents that start.
+# The long ones first.
 test-all: setup-dev system
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not arm64"
+	$(PYTEST) --no-loadscope-reorder -m "not arm64"
 
 # The agent's tests as programs of 64-bit ARM, which QEMU runs: many minutes more.
 test-arm64: setup-dev system
