@@ -19,10 +19,11 @@
 | `approving`, `changes` | the approver's side: a proposal in words, its signatures   |
 | `proposing`  | composes proposals: releases, renewals                               |
 | `recalling`  | composes recalls: of a release, of files, of a range of versions     |
+| `flooring`   | proposes the lowest version of a model                               |
 | `proposals`  | attach signatures, publish, withdraw                                 |
 | `publishing` | snapshot and timestamp, outbox; signed anew every day                |
 | `view`       | what a device that is up to date would know                          |
 | `served`     | `/tuf/…`, a standard TUF repository                                  |
 | `api`        | proposals and recalls                                                |
-| `key_api`    | other keys, and the end of a recall                                  |
+| `key_api`    | other keys, floors, and the end of a recall                          |
 """

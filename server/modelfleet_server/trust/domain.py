@@ -15,6 +15,7 @@ class Kind(StrEnum):
     RENEWAL = "renewal"
     KEYS = "keys"
     PARDON = "pardon"
+    FLOOR = "floor"
 
 
 class RoleSignature(NamedTuple):

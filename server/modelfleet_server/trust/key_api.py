@@ -1,4 +1,4 @@
-"""Other keys, and the end of a recall, over HTTP: proposals that officers sign."""
+"""Other keys, floors and the end of a recall, over HTTP: proposals that people sign."""
 
 from http import HTTPStatus
 from typing import Annotated, Literal
@@ -10,10 +10,11 @@ from modelfleet_manifests.digests import HEX64
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.keys import PublicKey
 from modelfleet_manifests.recalls import MAX_NAME
+from modelfleet_manifests.semver import MAX_LENGTH
 from modelfleet_server.kit.access import OperatorDep
 from modelfleet_server.kit.api import NowDep, WriteDep
 from modelfleet_server.kit.errors import InvalidError
-from modelfleet_server.trust import proposing, recalling, rekeying
+from modelfleet_server.trust import flooring, proposing, recalling, rekeying
 from modelfleet_server.trust.api import ProposalDetail, detail_of
 from modelfleet_server.trust.delegations import KeySet
 from modelfleet_server.trust.domain import Kind
@@ -56,6 +57,14 @@ class PardonIn(BaseModel):
     reason: Reason
 
 
+class FloorIn(BaseModel):
+    """The lowest version of a model that devices may install; null takes the floor away."""
+
+    model: str = Field(max_length=MAX_NAME)
+    floor: str | None = Field(max_length=MAX_LENGTH)
+    reason: Reason
+
+
 @router.post("/keys", status_code=HTTPStatus.CREATED)
 def post_keys(
     wish: RekeyingIn, session: WriteDep, actor: OperatorDep, now: NowDep
@@ -83,6 +92,17 @@ def post_pardon(
     )
     proposal = rekeying.propose_pardon(
         session, Kind(wish.effect), what, wish.reason, actor=str(actor), now_ms=now
+    )
+    return detail_of(session, proposal)
+
+
+@router.post("/floors", status_code=HTTPStatus.CREATED)
+def post_floor(
+    wish: FloorIn, session: WriteDep, actor: OperatorDep, now: NowDep
+) -> ProposalDetail:
+    """Propose the lowest version of a model that devices may install."""
+    proposal = flooring.propose_floor(
+        session, wish.model, wish.floor, wish.reason, actor=str(actor), now_ms=now
     )
     return detail_of(session, proposal)
 

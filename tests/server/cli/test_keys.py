@@ -1,4 +1,4 @@
-"""Key files, other keys, and the end of a recall, by command."""
+"""Key files, other keys, floors, and the end of a recall, by command."""
 
 import json
 from collections.abc import Iterator
@@ -97,6 +97,23 @@ def test_a_range_is_stopped_and_pardoned_by_command(
     assert done.document["changes"] == [
         "ALLOWS AGAIN what tombstone/stop/range/demo:digits@1.0.0,1.1.0 forbids."
     ]
+
+
+def test_a_floor_is_raised_and_lowered_by_command(
+    fleet: ServerUnderTest, admin: Commands
+) -> None:
+    publish_releases(fleet, "1.0.0", "1.1.0")
+    say = ("--reason", "leaks memory", "--yes", "--json")
+    raised = admin.call("floor", "demo/digits", "1.1.0", *say).document
+    assert raised["state"] == "published"
+    assert raised["changes"] == ["Raises the floor of demo/digits from none to 1.1.0."]
+    assert admin.call("floor", "demo/digits", "1.1.0", *say).code == 5
+    lowered = admin.call("floor", "demo/digits", "1.0.0", *say).document
+    assert lowered["changes"] == ["LOWERS the floor of demo/digits from 1.1.0 to 1.0.0."]
+    proposed = admin.call("floor", "demo/digits", "none", "--propose", *say).document
+    assert proposed["state"] == "open"
+    for what in (("demo/digits", "1.x"), ("demo/nothing", "1.0.0"), ("digits", "1.0.0")):
+        assert admin.call("floor", *what, *say).code == 4
 
 
 def publish_id(fleet: ServerUnderTest) -> str:
