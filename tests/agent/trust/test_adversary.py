@@ -196,6 +196,8 @@ class Adversary(RuleBasedStateMachine):
         assert self.victim.refresh(self.honest.metadata[-1], *refs) == ""
         for message in self.honest.messages:  # each topic ends with its newest
             self.victim.hear(*message)
+        for message in dict(self.honest.messages).items():
+            self.victim.hear(*message)  # retained: a group is listened to once it governs
         assert self.victim.at.state.is_fresh(self.honest.fleet.now)
         self.decide()
         recalls = Recalls(stopped=frozenset(self.victim.at.state.stopped))
@@ -247,6 +249,16 @@ def test_a_document_of_before_the_versions_began_again_is_signed_anew(
         played.release()
     played.deploy(1)
     played.rotate_online()
+    played.after_honest_delivery_it_is_where_it_should_be()
+
+
+def test_lost_documents_come_again_although_the_assignment_comes_last(
+    played: Adversary,
+) -> None:
+    played.deploy(0)
+    played.assign()
+    played.after_honest_delivery_it_is_where_it_should_be()
+    played.lose_the_documents()
     played.after_honest_delivery_it_is_where_it_should_be()
 
 
