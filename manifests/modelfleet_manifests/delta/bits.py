@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _WORD_BITS: Final = 32
-_WORD_SHIFT: Final = np.uint32(5)
-_IN_WORD: Final = np.uint32(31)
 _ONE: Final = np.uint32(1)
+_FEW: Final = 3
+"""Fields are read alone where not even one in so many elements has one."""
 
 Array = NDArray[Any]
 
@@ -50,8 +50,12 @@ def pack_bits(values: Array, widths: Array) -> bytes:
 class BitReader:
     """Reads what `pack_bits` wrote, some fields at a time."""
 
-    def __init__(self, data: bytes | memoryview) -> None:
+    def __init__(self, data: bytes | memoryview, most: int = _WORD_BITS) -> None:
         """Start at the first bit.
+
+        Args:
+            data: The fields.
+            most: Bits of the widest field, at most 32.
 
         Raises:
             ValueError: The length is not a multiple of four bytes.
@@ -61,9 +65,13 @@ class BitReader:
         self._end = len(data)
         self._at = 0
         # each entry holds its word and the next, so any field lies in one entry
-        self._words = np.zeros(len(data) // 4 + 2, np.uint64)
-        self._words[:-2] = np.frombuffer(data, "<u4")
-        self._words[:-1] |= self._words[1:] << np.uint64(_WORD_BITS)
+        half = most <= _WORD_BITS // 2
+        self._log = 4 if half else 5
+        word, entry = ("<u2", "<u4") if half else ("<u4", "<u8")
+        words: Array = np.zeros((len(data) << 3 >> self._log) + 2, entry)
+        words[:-2] = np.frombuffer(data, word)
+        words[:-1] |= words[1:] << words.dtype.type(1 << self._log)
+        self._words = words
 
     def take(self, widths: Array) -> Array:
         """Return the next fields as uint32; `widths` is uint8.
@@ -81,14 +89,23 @@ class BitReader:
         places -= widths
         places += np.uint32(self._at)
         self._at += total
-        wide = self._words.take(places >> _WORD_SHIFT)
-        places &= _IN_WORD
+        wide: Array = self._words.take(places >> np.uint32(self._log))
+        places &= np.uint32((1 << self._log) - 1)
         wide >>= places
-        fields = wide.astype(np.uint32)
+        fields: Array = wide.astype(np.uint32, copy=False)
         masks = np.left_shift(_ONE, widths, dtype=np.uint32)
         masks -= _ONE
         fields &= masks
         return fields
+
+    def add(self, left: Array, widths: Array) -> None:
+        """Add the next fields to `left`, in place."""
+        used = widths != 0
+        if np.count_nonzero(used) * _FEW < widths.size:
+            some = used.nonzero()[0]
+            left[some] += self.take(widths[some]).astype(left.dtype)
+        else:
+            left += self.take(widths).astype(left.dtype, copy=False)
 
     def finish(self) -> None:
         """Raise ValueError unless all bits were read."""

@@ -17,7 +17,7 @@ from .varints import read_varint, write_varint
 
 Array = NDArray[Any]
 
-MAX_BOOKS: Final = 8
+MAX_BOOKS: Final = 12
 _TABLE_BITS: Final = 400
 """What a book costs besides its symbols, about."""
 SINGLE, PAIRS = 1, 2

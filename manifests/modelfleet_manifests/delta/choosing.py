@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from .container import Method, Op
+from .fitting import lower
 from .groups import pack_groups
 from .planes import encode_planes
 from .prediction import Side
@@ -11,6 +12,7 @@ from .recipes import (
     Data,
     Recipe,
     Trial,
+    find_excess,
     fit_all,
     list_trials,
     measure,
@@ -65,12 +67,13 @@ def choose(new: memoryview, old: memoryview | None, tensor: Tensor) -> Choice:
         cost, method = min(_plane_costs(sample), key=lambda pair: pair[0])
         if winner is None or cost < least:
             return Choice(Op(method, width, 0, len(new), 0, b""), None, cost * share)
-    return _settle(winner, data, least * share)
+    excess = find_excess(winner, data, sample, least)
+    return _settle(winner, data, excess, least * share)
 
 
-def _settle(winner: Trial, data: Data, cost: float) -> Choice:
+def _settle(winner: Trial, data: Data, excess: int, cost: float) -> Choice:
     """Fit the whole tensor in the way that won on the sample."""
-    whole = fit_all(winner, data)
+    whole = lower(fit_all(winner, data), excess)
     params = pack_groups(whole.groups)
     op = Op(whole.method, data.new.itemsize, 0, data.new.nbytes, 0, params)
     return Choice(op, whole.side, cost)

@@ -16,7 +16,7 @@ from .lanes import LaneCode, Lanes, read_lane_head
 from .planes import decode_planes, encode_planes
 from .prediction import Piece, Prediction, Side, predict, restore, subtract
 from .schedule import Refill
-from .symbols import ALPHABET, Split, escape, join, split, widths_of
+from .symbols import ALPHABET, Split, escape, join, lay_joints, split
 from .varints import read_varint, write_varint
 from .words import words_of
 
@@ -31,11 +31,11 @@ PIECE: Final = 1 << 16
 _SPARSE: Final = 1.2
 """Bits per symbol below which books are not tried."""
 _NO_CONTEXTS: Final = np.empty(0, np.uint8)
-_DENSE: Final = 2.5
-"""Bits per symbol above which lanes are not tried if books come close to the entropy."""
-_LEARNING: Final = 1.008
-"""Lanes take about this much more than the entropy."""
-_WORTH: Final = 0.003
+_HUFFMAN: Final = 1.011
+"""Books take about this much more than the entropy, at least, and"""
+_LEARNING: Final = 1.007
+"""lanes about this much: neither is tried where the other is known to win."""
+_WORTH: Final = 0.0022
 """Share of a block that lanes must save: they take several times as long to decode."""
 
 
@@ -61,8 +61,9 @@ class SymbolStream:
         self._width = width
         self._ops = ops
         self._read_old = read_old
-        self._lanes = Lanes()
-        self._shifts = ctx.lay_shifts(_MANTISSAS[width])
+        self._lanes = Lanes(width)
+        self._shifts = ctx.lay_shifts(_MANTISSAS[width], width)
+        self._joints = lay_joints(self._shifts, width)
         self._sides: dict[int, Side] = {}
 
     def encode(
@@ -109,7 +110,7 @@ class SymbolStream:
         )
         symbols: _Symbols
         if payload[0] == BOOKS:
-            symbols, raw = _open_books(body, refill.size // self._width)
+            symbols, raw = self._open_books(body, refill.size // self._width)
         else:
             known, contexts = _gather(guesses)
             symbols, raw = self._open_lanes(body, contexts)
@@ -132,7 +133,8 @@ class SymbolStream:
     def _restore(
         self, piece: Piece, guess: Prediction, symbols: _Symbols, raw: BitReader
     ) -> Array:
-        left = self._join(symbols.take(guess.contexts), guess.contexts, raw)
+        left, widths = join(guess.contexts, symbols.take(guess.contexts), self._joints)
+        raw.add(left, widths)
         if guess.loud is not None:
             spread = np.zeros(piece.size, left.dtype)
             spread[guess.loud] = left
@@ -159,14 +161,14 @@ class SymbolStream:
         sizes = [read_groups(self._ops[number]).total for number in fresh]
         codes, at = decode_planes(packed, sum(sizes), 2)
         factors, at = decode_planes(packed[at:], sum(sizes), 4)
-        signed = (factors >> np.uint32(1)) ^ (np.uint32(0) - (factors & np.uint32(1)))
+        signed = _unfold(factors)
         self._sides = {
             span.op: self._sides[span.op] for span in refill.spans if span.op in self._sides
         }
         at = 0
         for number, size in zip(fresh, sizes, strict=True):
             end = at + size
-            self._sides[number] = Side(codes[at:end], signed[at:end].view(np.int32))
+            self._sides[number] = Side(codes[at:end], signed[at:end])
             at = end
 
     def _encode_residuals(
@@ -184,34 +186,21 @@ class SymbolStream:
         raw = pack_bits(columns.fields, columns.widths)
         counts = _count(context, columns.symbols)
         floor = count_bits(counts) / 8
-        books, most = b"", float("inf")
-        if floor * 8 > _SPARSE * left.size:
+        share = floor * 8 / left.size
+        worth = _WORTH * (floor + len(raw))
+        code = None
+        small = left.size < PIECE
+        if share < _SPARSE or small or floor * (_HUFFMAN - _LEARNING) > worth:
+            code = self._lanes.encode(context, columns.symbols)
+        likely = 0.0 if small and share > _SPARSE else floor * _HUFFMAN - worth
+        if code is None or _size_of(code, columns, bits) > likely:
             books = encode_books(list_books(counts), context, columns.symbols)
-            most = len(books) - _WORTH * (len(books) + len(raw))
-        if floor * 8 > _DENSE * left.size and most < floor * _LEARNING:
-            return BOOKS, books + write_varint(len(raw)) + raw
-        code = self._lanes.encode(context, columns.symbols)
-        if most < _size_of(code, columns, bits):
-            return BOOKS, books + write_varint(len(raw)) + raw
+            if code is None or len(books) - worth < _size_of(code, columns, bits):
+                return BOOKS, books + write_varint(len(raw)) + raw
         self._lanes.learn(code)
         escape(code.escaped, left, columns.fields, columns.widths, bits)
         raw = pack_bits(columns.fields, columns.widths)
         return LANES, code.head + write_varint(len(raw)) + raw + code.words
-
-    def _join(self, symbols: Array, contexts: Array, raw: BitReader) -> Array:
-        shift = self._shifts.take(contexts)
-        widths = widths_of(symbols, shift, self._width * 8)
-        count = int(np.count_nonzero(widths))
-        if not count:
-            fields = None
-        elif count * 2 > widths.size:
-            fields = raw.take(widths)
-        else:
-            used = (widths > 0).nonzero()[0]
-            fields = np.zeros(widths.size, np.uint32)
-            fields[used] = raw.take(widths[used])
-        left = join(symbols, fields, shift).view(np.uint32)
-        return left.astype(f"<u{self._width}", copy=False)
 
     def _open_lanes(self, body: memoryview, contexts: Array) -> tuple["_Ready", BitReader]:
         if not contexts.size:
@@ -221,7 +210,14 @@ class SymbolStream:
         head = read_lane_head(body)
         length, at = read_varint(body, head.end)
         symbols = self._lanes.decode(head, body[at + length :], contexts)
-        return _Ready(symbols), BitReader(body[at : at + length])
+        return _Ready(symbols), BitReader(body[at : at + length], self._width * 8)
+
+    def _open_books(self, body: memoryview, most: int) -> tuple[BookReader, BitReader]:
+        books = BookReader(body, most)
+        length, at = read_varint(body, books.end)
+        if at + length != len(body):
+            raise ValueError("raw bits of another length")
+        return books, BitReader(body[at:], self._width * 8)
 
 
 class _Ready:
@@ -237,14 +233,6 @@ class _Ready:
 
     def finish(self) -> None:
         """There are as many symbols as contexts."""
-
-
-def _open_books(body: memoryview, most: int) -> tuple[BookReader, BitReader]:
-    books = BookReader(body, most)
-    length, at = read_varint(body, books.end)
-    if at + length != len(body):
-        raise ValueError("raw bits of another length")
-    return books, BitReader(body[at:])
 
 
 def _count(contexts: Array, symbols: Array) -> Array:
@@ -289,5 +277,17 @@ def _pack_sides(sides: Sequence[Side]) -> bytes:
     else:
         codes = np.concatenate([side.codes for side in sides])
         factors = np.concatenate([side.factors for side in sides])
-    folded = (factors << 1) ^ (factors >> 31)
-    return encode_planes(codes) + encode_planes(folded.view(np.uint32))
+    return encode_planes(codes) + encode_planes(_fold(factors))
+
+
+def _fold(values: Array) -> Array:
+    """Fold the sign into the lowest bit: 0, -1, 1, -2 become 0, 1, 2, 3."""
+    folded: Array = (values << 1) ^ (values >> (8 * values.itemsize - 1))
+    return folded.view(f"<u{values.itemsize}")
+
+
+def _unfold(words: Array) -> Array:
+    """Undo `_fold`."""
+    one = words.dtype.type(1)
+    values: Array = (words >> one) ^ (words.dtype.type(0) - (words & one))
+    return values.view(f"<i{words.itemsize}")

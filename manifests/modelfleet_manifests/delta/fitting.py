@@ -3,7 +3,7 @@
 Nothing here must be exact: what comes out is written into the patch.
 """
 
-from math import log2
+from math import log, log2
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,11 +24,23 @@ _EXACT: Final = 1
 _MAX_FACTOR: Final = 1 << 27
 _QUIET: Final = 0.8
 """Share of the groups that may be coarser than what the precision of factors is for."""
+_MIXED: Final = 4
+"""A mean so many times what is typical is that of a few large residuals."""
+_SHARES: Final = tuple((share, -log(1 - share)) for share in (0.1, 0.25, 0.5))
+"""Shares of the residuals, and below which part of their mean these are if exponential."""
+_BENT: Final = 1.5
+"""A slope whose median residual is so many times that of the median slope is bent."""
+_FEW_BENT: Final = 0.02
+"""Share of the groups that may be, by chance."""
+_FAR: Final = np.float32(4)
+"""Residuals of so many medians do not count for a factor."""
+_SPREAD: Final = 97
+"""Elements of a group that show how its residuals are spread; a prime, as well."""
 _TINY: Final = np.float32(1e-37)
 
 
 _ENOUGH: Final = 1024
-"""Elements by which a group is fitted: its factor is then 3 % of the residual off."""
+"""Elements by which a group is fitted: its factor is then 4 % of the residual off."""
 
 
 _AT_ONCE: Final = 1 << 20
@@ -49,8 +61,8 @@ class Shape(NamedTuple):
     def some(self, values: Array) -> Array:
         """Return enough of each group of `values` to fit it."""
         shaped = self.of(values)
-        if self.inner > _ENOUGH:
-            return shaped[:1, :, :: self.inner // _ENOUGH]
+        if self.inner > 2 * _ENOUGH:
+            return shaped[0, :, _list_places(self.inner, _ENOUGH)].T[None]
         return shaped[:: max(1, self.outer * self.inner // _ENOUGH)]
 
 
@@ -70,20 +82,30 @@ def fit_scaled(old: Words, new: Words, kind: int, shape: Shape, *, scaled: bool)
         step = to_float32(np.ascontiguousarray(shape.some(new)), kind) - before
         precision, factors = 0, np.zeros(shape.groups, np.int32)
         if scaled:
-            precision, factors = _fit_factors(before, step)
+            precision, factors = _fit_factors(before, step, kind)
             slopes = factors.astype(np.float32) * np.float32(2.0**-precision)
             step -= before * slopes[:, None]
-        sizes = np.abs(step).mean((0, 2), dtype=np.float32)
+        np.abs(step, out=step)
+        mean = step.mean((0, 2), dtype=np.float32)
         changed = np.count_nonzero(step, (0, 2)) / (step.shape[0] * step.shape[2])
+        sizes = _typical_sizes(step, before, kind)
+        sizes = np.where(sizes * _MIXED < mean, sizes, mean)
         power = np.abs(before).mean((0, 2), dtype=np.float32)
     layout = FORMATS[kind]
     codes = _codes_of(sizes, 2 * (layout.bias + layout.mantissa))
-    noise = np.log2(np.maximum(sizes / np.maximum(power, _TINY), _TINY)) + layout.mantissa
+    noise = np.log2(np.maximum(mean / np.maximum(power, _TINY), _TINY)) + layout.mantissa
     codes[_is_sparse(changed, noise, old.itemsize * 8)] = _EXACT
     same = _list_same(old, new, shape)
     codes[same], factors[same] = SILENT, 0
     groups = Groups(kind, precision, shape.inner, shape.groups)
     return Fit(Method.SCALED, groups, Side(codes, factors), sizes)
+
+
+def lower(found: Fit, less: int) -> Fit:
+    """Return the fit with its codes lowered: fewer low bits are noise."""
+    codes = found.side.codes.astype(np.int32)
+    codes = np.where(codes > _EXACT, np.maximum(codes - less, _EXACT), codes)
+    return found._replace(side=found.side._replace(codes=codes.astype(np.uint16)))
 
 
 def fit_whole(old: Words, new: Words, shape: Shape) -> Fit:
@@ -166,19 +188,91 @@ def fit_novel(new: Words, kind: int, shape: Shape) -> Fit:
     return Fit(Method.NOVEL, Groups(kind, 0, shape.inner, shape.groups), side, low)
 
 
-def _fit_factors(before: Array, step: Array) -> tuple[int, Array]:
-    power = np.einsum("oci,oci->c", before, before)
-    slopes = np.einsum("oci,oci->c", before, step) / np.maximum(power, _TINY)
-    slopes[~np.isfinite(slopes)] = 0
+def _fit_factors(before: Array, step: Array, kind: int) -> tuple[int, Array]:
+    slopes = _fit_slopes(before, step, kind)
     # as fine as the quieter groups need: an embedding has rows that only decayed
     size = np.abs(before).mean((0, 2), dtype=np.float32)
-    rest = np.abs(step - before * slopes[:, None]).mean((0, 2), dtype=np.float32)
+    rest = _spread_of(step - before * slopes[:, None])
     ratio = np.where(rest > 0, size / np.maximum(rest, _TINY), 2.0**MAX_PRECISION)
     ratio = np.nan_to_num(ratio[size > 0], nan=1.0, posinf=1.0)
     quiet = float(np.sort(ratio)[int(_QUIET * (ratio.size - 1))]) if ratio.size else 1.0
     precision = min(max(round(log2(max(quiet, 1.0))) + 3, 4), MAX_PRECISION)
-    limit = min(_MAX_FACTOR, 1 << 23)
-    return precision, np.rint(slopes * 2.0**precision).clip(-limit, limit).astype(np.int32)
+    limit, least = min(_MAX_FACTOR, 1 << 23), 1 - (1 << precision)  # a factor is above 0
+    factors = np.rint(slopes * 2.0**precision).clip(max(-limit, least), limit)
+    return precision, factors.astype(np.int32)
+
+
+def _fit_slopes(before: Array, step: Array, kind: int) -> Array:
+    """Return the slopes of `step` over `before` by least squares, without outliers.
+
+    A filter of which some taps learnt and the others only moved with their batch norm has
+    a factor, which those that learnt must not bend: the median of the ratios says which.
+    """
+    power = np.einsum("oci,oci->c", before, before)
+    slopes: Array = np.einsum("oci,oci->c", before, step) / np.maximum(power, _TINY)
+    slopes[~np.isfinite(slopes)] = 0
+    x, y = _few_of(before), _few_of(step)
+    start = np.median(np.where(x != 0, y / x, 0), 1).astype(np.float32)
+    start[~np.isfinite(start)] = 0
+    near = np.median(np.abs(y - x * start[:, None]), 1)
+    bent = np.median(np.abs(y - x * slopes[:, None]), 1) > _BENT * near
+    if np.count_nonzero(bent) > _FEW_BENT * bent.size:
+        before, step = before[:, bent], step[:, bent]
+        slopes[bent] = _fit_inliers(before, step, start[bent], _FAR * near[bent], kind)
+    return slopes
+
+
+def _fit_inliers(before: Array, step: Array, start: Array, near: Array, kind: int) -> Array:
+    left = step - before * start[:, None]
+    # what rounding does to a number is no outlier
+    limit = np.abs(before) * np.float32(2.0 ** -(FORMATS[kind].mantissa - 1))
+    np.maximum(limit, near[:, None], out=limit)
+    inliers = np.where(np.abs(left) <= limit, before, 0)
+    power = np.einsum("oci,oci->c", inliers, inliers)
+    change = np.einsum("oci,oci->c", inliers, left) / np.maximum(power, _TINY)
+    change[~np.isfinite(change)] = 0
+    slopes: Array = start + change
+    return slopes
+
+
+def _spread_of(left: Array) -> Array:
+    """Return what the mean size of residuals would be without those that are far larger."""
+    sizes = np.abs(_few_of(left))
+    spread: Array = np.minimum(np.median(sizes, 1) / np.float32(log(2)), sizes.mean(1))
+    return spread
+
+
+def _few_of(values: Array) -> Array:
+    """Return some elements of each group, one row per group."""
+    outer, groups, inner = values.shape
+    wide = min(inner, _SPREAD)
+    high = max(1, min(outer, _SPREAD // wide))
+    some = values[:: outer // high].take(_list_places(inner, wide), 2)
+    return np.moveaxis(some, 1, 0).reshape(groups, -1)
+
+
+def _list_places(size: int, count: int) -> Array:
+    """Return `count` places spread over `size`."""
+    return np.arange(count) * size // count
+
+
+def _typical_sizes(step: Array, before: Array, kind: int) -> Array:
+    """Return what the mean would be if most residuals were not far smaller than the rest.
+
+    The size of a group says how many low bits are noise: those of small residuals would be
+    sent for nothing. Large ones among small cost little more than they must.
+
+    Args:
+        step: Sizes of the residuals, in the shape (outer, groups, inner).
+        before: The numbers themselves.
+        kind: Key of `FORMATS`.
+    """
+    # what is below the smallest step of a number is not sent whatever the size
+    least = np.abs(_few_of(before)) * np.float32(2.0 ** -(FORMATS[kind].mantissa + 1))
+    sizes = np.sort(np.maximum(_few_of(step), least), 1)
+    places = [(int(share * sizes.shape[1]), part) for share, part in _SHARES]
+    found: Array = np.min([sizes[:, at] / np.float32(part) for at, part in places], 0)
+    return found
 
 
 def _is_sparse(changed: Array, noise: Array, bits: int) -> Array:

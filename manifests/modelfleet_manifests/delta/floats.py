@@ -21,8 +21,7 @@ class Format(NamedTuple):
     mask: int
 
 
-_HALF_BITS: Final = ~0x7000_1FFF
-_REBIAS: Final = (127 - 15) << 23
+_REBIAS: Final = np.uint32((127 - 15) << 23)
 FORMATS: Final = {1: Format(23, 127, 255), 2: Format(10, 15, 31), 3: Format(7, 127, 255)}
 
 
@@ -35,26 +34,32 @@ def exponents(words: Array, kind: int) -> Array:
 
 
 def scale(old: Array, factors: Array, kind: int) -> tuple[Array, Array]:
-    """Return (predicted words, their biased exponents as int16).
+    """Return (predicted words, their magnitudes: the same without the sign).
 
     Args:
         old: Words, `<u4` or `<u2`.
-        factors: float32, finite, one per element.
+        factors: float32, finite and above 0, one per element.
         kind: Key of `FORMATS`.
     """
+    layout = FORMATS[kind]
+    word = old.dtype.type
+    magnitude = old & word((1 << layout.mantissa) * (layout.mask + 1) - 1)
     with np.errstate(all="ignore"):
-        if kind == 2:  # noqa: PLR2004 - float16
-            predicted, after = _multiply_halves(old, factors)
-        else:
-            predicted = _multiply(old, factors, kind)
-            after = exponents(predicted, kind)
-    top = FORMATS[kind].mask
-    before = exponents(old, kind)
-    if before.min() < 1 or before.max() >= top or after.min() <= 1 or after.max() >= top:
-        odd = (before < 1) | (before >= top) | (after <= 1) | (after >= top)
-        np.copyto(predicted, old, where=odd)
-        np.copyto(after, before, where=odd)
-    return predicted, after
+        after = _MULTIPLY[kind](magnitude, factors)
+    first, end = word(1 << layout.mantissa), word(layout.mask << layout.mantissa)
+    least = word(2 << layout.mantissa)
+    if (
+        magnitude.min() < first
+        or magnitude.max() >= end
+        or after.min() < least
+        or after.max() >= end
+    ):
+        odd = magnitude - first >= end - first
+        odd |= after - least >= end - least
+        np.copyto(after, magnitude, where=odd)
+    sign = np.bitwise_xor(old, magnitude, out=magnitude)
+    sign |= after
+    return sign, after
 
 
 def to_float32(words: Array, kind: int) -> Array:
@@ -66,37 +71,36 @@ def to_float32(words: Array, kind: int) -> Array:
     return (words.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
-def _multiply(old: Array, factors: Array, kind: int) -> Array:
-    product = to_float32(old, kind) * factors
-    if kind == 1:
-        return product.view(np.uint32)
-    bits = product.view(np.uint32)
-    # round to the nearest, ties to even
-    bits += np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (bits >> np.uint32(16)).astype(np.uint16)
+def _multiply_singles(magnitude: Array, factors: Array) -> Array:
+    return (magnitude.view(np.float32) * factors).view(np.uint32)
 
 
-def _multiply_halves(old: Array, factors: Array) -> tuple[Array, Array]:
+def _multiply_halves(magnitude: Array, factors: Array) -> Array:
     """Multiply float16 with whole numbers where numpy's conversions are slow.
 
-    Only numbers with an exponent from 2 to 30 before and after come out right, and only
-    those are used.
+    Only numbers with an exponent from 1 to 30 before and 2 to 30 after come out right; of
+    the others none comes out with an exponent from 2 to 30.
     """
-    wide = old.view(np.int16).astype(np.int32)
-    wide <<= 13
-    wide &= _HALF_BITS  # the sign was copied into the exponent
+    wide = magnitude.astype(np.uint32)
+    wide <<= np.uint32(13)
     wide += _REBIAS
-    bits = (wide.view(np.float32) * factors).view(np.int32)
-    sign = bits >> 16
-    sign &= 0x8000
-    bits &= 0x7FFFFFFF
-    # round to the nearest, ties to even
-    odd = bits >> 13
-    odd &= 1
-    bits += odd
-    bits += 0xFFF
-    bits -= _REBIAS
-    bits >>= 13
-    after = (bits >> 10).clip(0, 31).astype(np.int16)
-    bits |= sign
-    return bits.astype(np.uint16), after
+    product = wide.view(np.float32)
+    product *= factors
+    # to the nearest, ties away from zero
+    wide += np.uint32(1 << 12) - _REBIAS
+    wide >>= np.uint32(13)
+    return wide.astype(np.uint16)
+
+
+def _multiply_brains(magnitude: Array, factors: Array) -> Array:
+    wide = magnitude.astype(np.uint32)
+    wide <<= np.uint32(16)
+    product = wide.view(np.float32)
+    product *= factors
+    # to the nearest, ties away from zero
+    wide += np.uint32(1 << 15)
+    wide >>= np.uint32(16)
+    return wide.astype(np.uint16)
+
+
+_MULTIPLY: Final = {1: _multiply_singles, 2: _multiply_halves, 3: _multiply_brains}

@@ -1,7 +1,7 @@
 """Symbols of a block by rANS, with tables that both sides learn from block to block."""
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from .varints import read_varint, write_varint
 
 Array = NDArray[Any]
 
-_RUN: Final = 1 << 16
-"""Contexts looked at together."""
-
 
 class LaneHead(NamedTuple):
     """What a block says of its lanes, and where that ends."""
@@ -36,9 +33,9 @@ class LaneHead(NamedTuple):
 class Lanes:
     """The tables of a stream, and how blocks are coded by them."""
 
-    def __init__(self) -> None:
-        """Start from the guesses."""
-        self._tables = Tables(ctx.lay_guesses())
+    def __init__(self, width: int) -> None:
+        """Start from the guesses for words of `width` bytes."""
+        self._tables = Tables(ctx.lay_guesses(width))
 
     def encode(self, contexts: Array, symbols: Array) -> "LaneCode":
         """Return a block; `learn` from it if it is the one that is sent.
@@ -71,7 +68,7 @@ class Lanes:
         symbols = np.empty(contexts.size, np.uint8)
         layout = Layout(contexts.size, head.top, head.bottom, head.steps)
         decoder = Decoder(layout, body)
-        present = _list_contexts(contexts)
+        present = np.arange(int(contexts.min()), int(contexts.max()) + 1)
         done = 0
         for end in _epochs(layout, self._tables):
             decoder.run_to(end, self._tables.decoding(present), contexts, symbols)
@@ -136,11 +133,3 @@ def _epochs(layout: Layout, tables: Tables) -> Iterator[int]:
     while at < layout.size:
         at = layout.step_end(min(layout.size, at + tables.missing()))
         yield at
-
-
-def _list_contexts(contexts: Array) -> Array:
-    """Return all contexts that are there, ascending."""
-    seen = np.zeros(256, np.bool_)
-    for at in range(0, contexts.size, _RUN):
-        seen[contexts[at : at + _RUN]] = True
-    return seen.nonzero()[0]

@@ -119,17 +119,18 @@ def restore(left: Array, prediction: Prediction, method: Method) -> Words:
 
 def _predict_scaled(piece: Piece, side: Side, loud: Array | None) -> Prediction:
     assert piece.old is not None  # noqa: S101 - the caller's duty, not a patch's
-    kind = piece.groups.kind
-    words, steps = piece.old, None
+    kind, spread = piece.groups.kind, piece.groups.spread
+    words = magnitudes = piece.old
     if kind and np.any(side.factors):
         factors = np.float32(1) + side.factors * np.float32(2.0**-piece.groups.precision)
-        spread = piece.groups.spread(factors.astype(np.float32), piece.first, piece.size)
-        words, steps = floats.scale(words, spread, kind)
+        if factors.min() <= 0:
+            raise ValueError("factor not above 0")
+        each = spread(factors.astype(np.float32), piece.first, piece.size)
+        words, magnitudes = floats.scale(words, each, kind)
     codes = side.codes.astype(np.int16) - np.int16(CODE_ROOM)
-    classes = piece.groups.spread(codes, piece.first, piece.size)
+    classes = spread(codes, piece.first, piece.size)
     if kind:
-        if steps is None:
-            steps = floats.exponents(words, kind)
+        steps = floats.exponents(magnitudes, kind)
         np.maximum(steps, 1, out=steps)
         steps += steps
         classes = np.subtract(classes, steps, out=steps)

@@ -18,6 +18,7 @@ from .fitting import (
     fit_novel,
     fit_scaled,
     fit_whole,
+    lower,
 )
 from .floats import FORMATS, exponents
 from .prediction import Piece, predict, subtract
@@ -31,10 +32,16 @@ SAMPLE: Final = 1 << 13
 """Elements on which methods compete."""
 _SIDE_BITS: Final = 14
 """Bits that the numbers of a group cost, about."""
+_EXCESS_STEP: Final = 4
+_MOST_EXCESS: Final = 48
+_MANY: Final = 1 << 12
+"""Elements of a sample that says how low codes should be."""
+_WORTH: Final = 0.985
+"""Share of the cost above which lower codes are not worth the contexts that they mix."""
 _SHIFTS: Final = {
-    4: ctx.lay_shifts(FORMATS[1].mantissa),
-    2: ctx.lay_shifts(FORMATS[2].mantissa),
-    1: ctx.lay_shifts(1),
+    4: ctx.lay_shifts(FORMATS[1].mantissa, 4),
+    2: ctx.lay_shifts(FORMATS[2].mantissa, 2),
+    1: ctx.lay_shifts(1, 1),
 }
 
 
@@ -167,6 +174,31 @@ def fit_all(winner: Trial, data: Data) -> Fit:
     if _promise(rows, data, data) < _promise(other, data, data):
         return rows.fit
     return other.fit if winner.axis is not None else fit(recipe, data, None)
+
+
+def find_excess(trial: Trial, data: Data, sample: Data, cost: float) -> int:
+    """Return how much lower the codes should be than the mean sizes say.
+
+    A code says how many low bits are noise. Where most residuals are far smaller than the
+    rest, these bits would be sent for nothing; large residuals among small ones cost
+    little more than they must.
+
+    Args:
+        trial: What won.
+        data: The tensor.
+        sample: Of it.
+        cost: What the sample takes as it is, in bits.
+    """
+    floats = trial.recipe in (Recipe.SCALED, Recipe.UNSCALED)
+    if not floats or sample.new.size < _MANY:
+        return 0
+    excess, least = 0, cost
+    for less in range(_EXCESS_STEP, _MOST_EXCESS, _EXCESS_STEP):
+        found = measure(trial._replace(fit=lower(trial.fit, less)), data, sample)
+        if found >= least:
+            break
+        excess, least = less, found
+    return excess if least < _WORTH * cost else 0
 
 
 def measure(trial: Trial, data: Data, sample: Data) -> float:

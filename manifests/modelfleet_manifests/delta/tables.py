@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .rans import BIAS, FREQUENCY, PROB_BITS, DecodingTables
-from .symbols import ALPHABET, ESCAPE, SIDE, bin_sizes
+from .symbols import ALPHABET, ESCAPE, FINE, SIDE, bin_powers, bin_sizes
 
 Array = NDArray[Any]
 
@@ -25,6 +25,8 @@ _RUN: Final = 1 << 16
 """Elements counted at once, a multiple of four."""
 _GUESSED: Final = 24
 """How many elements a guess weighs."""
+_OUTER: Final = np.arange(FINE, SIDE)
+"""Bins as wide as an octave."""
 _SPARSE: Final = 1 << 16
 """Elements seen after which only one in four is counted: enough, and faster."""
 _SETTLED: Final = 1 << 18
@@ -33,15 +35,18 @@ _OLD_AGE: Final = 1 << 21
 """A context whose counts add up to more is halved, so that it follows changes."""
 
 
-def guess_counts(means: Array, cut: Array) -> Array:
+def guess_counts(means: Array, cut: Array, shifts: Array, tops: Array) -> Array:
     """Return the counts that contexts start from, one row each: two-sided geometric.
 
     Args:
         means: Expected size of what is coded, in 1/16; int64.
         cut: Whether low bits were cut off, so that -1 is as likely as 0; bool.
+        shifts: Bits of what is coded that were cut off, int64.
+        tops: What a residual is always less than, int64; 0 if it is never much larger than
+            expected.
     """
     # the weight of size n + 1 is that of n times mean / (mean + 1), in whole 2^-20
-    sizes = bin_sizes()
+    sizes = bin_sizes()[:FINE]
     weights = np.empty((int(sizes.sum()) + 1, means.size), np.int64)
     weights[0] = 1 << 20
     for number in range(1, len(weights)):
@@ -50,8 +55,12 @@ def guess_counts(means: Array, cut: Array) -> Array:
     positive = np.add.reduceat(weights[:-1], starts)
     negative = np.where(cut, positive, np.add.reduceat(weights[1:], starts))
     counts = np.zeros((means.size, ALPHABET), np.int64)
-    counts[:, :SIDE], counts[:, SIDE:ESCAPE] = positive.T, negative.T
+    counts[:, :FINE], counts[:, SIDE : SIDE + FINE] = positive.T, negative.T
     counts[:] = counts * (_GUESSED * _SEEN) // counts.sum(1, keepdims=True)
+    starts = np.int64(1) << bin_powers()[_OUTER]
+    outer = (starts << shifts[:, None]) < tops[:, None]
+    counts[:, _OUTER] = outer
+    counts[:, SIDE + _OUTER] = outer
     counts[:, ESCAPE] = 2
     counts[:, 0] += 1
     return counts

@@ -128,3 +128,15 @@ def test_other_files_cost_at_most_one_percent_more_than_zstd(kind: str) -> None:
     )
     best = min(len(whole.compress(new)), len(against.compress(new)) if old else len(new))
     assert len(round_trip(old, new)) < best * 1.01 + 256
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float32", 4.6), ("float16", 3.0)])
+def test_a_filter_that_learnt_in_one_tap_costs_that_tap(dtype: str, bits: float) -> None:
+    """All rows moved with their batch norm, and one tap of nine learnt besides."""
+    old = make_weights(1, dtype, (64, 64, 3, 3))
+    generator = np.random.default_rng(2)
+    moved = old * generator.normal(1, 1e-3, (64, 1, 1, 1))
+    moved[:, :, 1, 1] += generator.normal(0, 1e-4, (64, 64))
+    new = moved.astype(dtype)
+    patch = round_trip(make_model({"w": old}), make_model({"w": new}))
+    assert len(patch) * 8 < old.size * bits

@@ -5,6 +5,9 @@ from hypothesis import strategies as st
 
 from modelfleet_manifests.delta import contexts, floats
 from modelfleet_manifests.delta.bits import BitReader, pack_bits, unpack_bits
+from modelfleet_manifests.delta.container import Method, Op
+from modelfleet_manifests.delta.groups import read_groups
+from modelfleet_manifests.delta.prediction import Piece, Side, predict
 from modelfleet_manifests.delta.rans import (
     Decoder,
     Layout,
@@ -12,7 +15,7 @@ from modelfleet_manifests.delta.rans import (
     encode_symbols,
     slower_growth,
 )
-from modelfleet_manifests.delta.symbols import join, split, widths_of
+from modelfleet_manifests.delta.symbols import join, lay_joints, split
 from modelfleet_manifests.delta.tables import Tables
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -43,12 +46,14 @@ def test_residuals_come_back_from_symbols_and_fields(
     spread = generator.integers(1, bits, size)
     left = generator.integers(-(2**31), 2**31, size, dtype=np.int64) >> (32 - spread)
     left[0] = -(2 ** (bits - 1))
-    shift = generator.integers(0, bits - 6, size).astype(np.uint8)
-    parts = split(left.astype(np.int32), shift, bits)
-    assert np.array_equal(parts.widths, widths_of(parts.symbols, shift, bits))
+    shifts = np.arange(bits - 1, dtype=np.uint8)
+    context = generator.integers(0, bits - 6, size).astype(np.uint8)
+    parts = split(left.astype(np.int32), shifts[context], bits)
+    least, widths = join(context, parts.symbols, lay_joints(shifts, bits // 8))
+    assert np.array_equal(parts.widths, widths)
     assert np.all(parts.fields.astype(np.uint64) >> parts.widths.astype(np.uint64) == 0)
+    found = (least + parts.fields).astype(np.int64)
     mask = (1 << bits) - 1
-    found = join(parts.symbols, parts.fields, shift).astype(np.int64)
     assert np.array_equal(found & mask, left & mask)
 
 
@@ -58,7 +63,7 @@ def draw_symbols(
     generator = np.random.default_rng(seed)
     symbols = np.minimum(generator.geometric(skew, size) - 1, 20).astype(np.uint8)
     context = generator.integers(10, 14, size).astype(np.uint8)
-    return Tables(contexts.lay_guesses()), symbols, context
+    return Tables(contexts.lay_guesses(4)), symbols, context
 
 
 @given(SEEDS, st.integers(1, 9000), st.floats(0.05, 0.999))
@@ -99,7 +104,7 @@ def test_many_lanes_cost_little() -> None:
 def test_a_decoder_fed_with_noise_ends_in_one_error(
     data: bytes, top: int, bottom: int, steps: int
 ) -> None:
-    tables = Tables(contexts.lay_guesses())
+    tables = Tables(contexts.lay_guesses(4))
     layout = Layout(200, top, bottom, steps)
     try:
         decoder = Decoder(layout, memoryview(data))
@@ -122,6 +127,14 @@ def test_odd_floats_are_predicted_as_they_were(kind: int) -> None:
     assert np.array_equal(floats.scale(words, factors, kind)[0], words)
 
 
+def test_a_factor_must_be_above_zero() -> None:
+    words = np.arange(4, dtype="<u4")
+    op = Op(Method.SCALED, 4, 0, 16, 0, bytes([1, 4, 4, 1]))
+    side = Side(np.ones(1, np.uint16), np.array([-16], np.int32))
+    with pytest.raises(ValueError, match="factor"):
+        predict(Piece(op, read_groups(op), 0, 4, words), side)
+
+
 def test_a_prediction_is_one_multiplication() -> None:
     old = np.array([1.0, -2.5, 3.1415927, 1e-3], np.float32)
     factors = np.full(4, 1.0009765625, np.float32)
@@ -129,5 +142,5 @@ def test_a_prediction_is_one_multiplication() -> None:
     assert np.array_equal(found.view(np.float32), old * factors)
     halves = old.astype(np.float16)
     found, _ = floats.scale(halves.view(np.uint16), factors, 2)
-    expected = (halves.astype(np.float32) * factors).astype(np.float16)
+    expected = (halves.astype(np.float32) * factors).astype(np.float16)  # no ties here
     assert np.array_equal(found.view(np.float16), expected)
