@@ -4,7 +4,7 @@ import base64
 import http.client
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -21,7 +21,13 @@ class Site:
     """A base URL and at most one open connection to it. Used by one thread at a time."""
 
     def __init__(
-        self, base: str, *, token: str = "", timeout_s: float = 15, proxy: str = ""
+        self,
+        base: str,
+        *,
+        token: str = "",
+        timeout_s: float = 15,
+        proxy: str = "",
+        count: Callable[[int], object] = lambda _count: None,
     ) -> None:
         """Prepare; nothing is sent yet.
 
@@ -30,6 +36,7 @@ class Site:
             token: Bearer token; sent to this server only. No redirect is followed.
             timeout_s: The longest wait for a connection or for the next byte.
             proxy: HTTP proxy, `http://[user:password@]host:port`; "" asks directly.
+            count: Told the bytes of bodies that are sent, and announced in answers.
 
         Raises:
             UsageError: `E_URL`: not an HTTP address.
@@ -39,6 +46,7 @@ class Site:
         self._proxy = urlsplit(proxy) if proxy else None
         self._token = token
         self._timeout = timeout_s
+        self._count = count
         self._connection: http.client.HTTPConnection | None = None
 
     @property
@@ -67,6 +75,7 @@ class Site:
         """
         response = self._send(method, self._target(path), headers, body)
         try:
+            self._count(len(body or b"") + (response.length or 0))
             yield response
         except (OSError, http.client.HTTPException) as error:
             self.close()

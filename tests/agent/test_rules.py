@@ -10,6 +10,8 @@ from tests.agent.rig import SLOT, Rig
 from tests.agent.test_supervisor import begin
 
 from modelfleet_agent import cli
+from modelfleet_agent.link.permit import Permit
+from modelfleet_agent.settings.link import LinkSettings
 from modelfleet_agent.supervisor.status import read_status
 
 
@@ -95,6 +97,18 @@ def test_a_budget_that_is_used_up_is_told(rig: Rig) -> None:
     assert "the byte budget of 1 MiB a day is used up until" in row.detail
     assert 0 < row.bytes <= 1 << 20
     assert rig.answer()[1]["model_version"] == "1.0.0"
+
+
+@pytest.mark.slow
+def test_the_budget_counts_metadata_and_messages_too(rig: Rig) -> None:
+    write(rig, "[link]\nbudget_mb_per_day = 50")
+    old = begin(rig)
+    assert rig.stop() == 0
+    files = sum(one.length for one in old.variants[0].files)
+    left = Permit(LinkSettings(budget_mb_per_day=50), rig.dir).left.bytes
+    assert left is not None
+    metadata, messages = 5_000, 1_000
+    assert files + metadata + messages < (50 << 20) - left < 1 << 20
 
 
 def test_settings_that_are_wrong_are_named_before_anything_runs(

@@ -19,6 +19,7 @@ from modelfleet_agent.journal import Pages, read_value
 FOLDER, NAME = "link", "ledger"
 PAGE = 4096
 LEASE = 1 << 20
+SMALL_LEASE = 1 << 16  # of what is no file: a device that restarts often loses no more
 # A clock that is wrong after each boot must not buy a new budget by going back and forth.
 REMEMBERED = 8
 
@@ -91,8 +92,8 @@ class Ledger:
             today = self._today()
             return min(self._lefts(today), key=lambda one: (one.bytes, -one.until))
 
-    def spend(self, count: int) -> None:
-        """Count bytes that came; durable before more than a lease was not.
+    def spend(self, count: int, *, lease: int = LEASE) -> None:
+        """Count bytes that came; durable before more than `lease` of them was not.
 
         Raises:
             RetryableError: The disk is in the way.
@@ -101,7 +102,7 @@ class Ledger:
             day = self._today().isoformat()
             self._book = self._book.add(day, count)
             if self._book.days[day] > self._noted.days.get(day, 0):
-                self._note(self._book.add(day, LEASE))
+                self._note(self._book.add(day, lease))
 
     def settle(self) -> None:
         """Note exactly what came: a transfer is over. Raises as `spend`."""

@@ -117,6 +117,7 @@ class Session:
         events: "queue.Queue[Event]",
         *,
         proxy: str = "",
+        count: Callable[[int], object] = lambda _count: None,
         spread_s: float = 10,
         draw: Callable[[], float] = _RANDOM.random,
     ) -> None:
@@ -126,12 +127,14 @@ class Session:
             enrolment: Who connects, and where.
             events: Gets what happens, in order.
             proxy: HTTP proxy that leads to the broker; "" where it is asked directly.
+            count: Told the bytes of each message, in either direction.
             spread_s: A lost session comes back after a random time below this, in seconds;
                 it doubles with each failure, up to two minutes.
             draw: Returns a random number in [0, 1).
         """
         self._me = enrolment
         self._events = events
+        self._count = count
         self._spread = spread_s
         self._draw = draw
         self._failures = 0
@@ -181,7 +184,9 @@ class Session:
         """
         if not self.connected:
             return None
-        info = self._client.publish(device_topic(self._me.device, kind), payload, qos=1)
+        topic = device_topic(self._me.device, kind)
+        self._count(len(topic) + len(payload))
+        info = self._client.publish(topic, payload, qos=1)
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     @property
@@ -251,6 +256,7 @@ class Session:
         self._wait_before_reconnect()
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        self._count(len(message.topic) + len(message.payload))
         self._events.put(Arrived(message.topic, bytes(message.payload)))
 
     def _on_publish(

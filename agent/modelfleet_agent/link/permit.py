@@ -5,6 +5,7 @@ while bytes come (`Allowance`). What it holds back is no failure: `HeldError` sa
 waited for and, where a clock decides, until when.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,8 +13,8 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 from modelfleet_agent.clock import Clock, monotonic_s, now_ms
-from modelfleet_agent.errors import HeldError
-from modelfleet_agent.link.ledger import Ledger, Left
+from modelfleet_agent.errors import HeldError, RetryableError
+from modelfleet_agent.link.ledger import SMALL_LEASE, Ledger, Left
 from modelfleet_agent.link.routes import interface_to, matches
 from modelfleet_agent.settings.link import LinkSettings
 from modelfleet_agent.settings.windows import Window, find_opening
@@ -23,9 +24,12 @@ BUDGET = "E_WAITS_FOR_BUDGET"
 LINK = "E_WAITS_FOR_LINK"
 TURN = "E_WAITS_FOR_TURN"
 LOOK_EVERY_S = 0.5
+ROUTE_EVERY_S = 60.0
 MIB = 1 << 20
 _REMEMBERED = 64  # downloads whose turn is kept
 _ANYWHERE = ("*",)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Permit:
         self._rng = rng
         self._interface = interface
         self._turns: dict[str, _Turn] = {}
+        self._routes: dict[str, tuple[float, str]] = {}
         self._lock = threading.Lock()
         self._ledger = self._open_ledger(directory)
 
@@ -124,6 +129,27 @@ class Permit:
         """Count bytes that came."""
         if self._ledger:
             self._ledger.spend(count)
+
+    def count(self, host: str, port: int | None, count: int) -> None:
+        """Count bytes that came or went and are never held back: all but files.
+
+        Where the disk does not take it, it is not remembered over a restart.
+        """
+        if self._ledger is None or not self._is_counted(host, port):
+            return
+        try:
+            self._ledger.spend(count, lease=SMALL_LEASE)
+        except RetryableError as error:
+            log.warning("MF_DISK the byte budget: %s", error)
+
+    def _is_counted(self, host: str, port: int | None) -> bool:
+        if self.settings.budget_counts == "all":
+            return True
+        at, name = self._routes.get(host, (float("-inf"), ""))
+        if monotonic_s() - at > ROUTE_EVERY_S:
+            name = self._interface(host, port)
+            self._routes[host] = (monotonic_s(), name)
+        return not name or matches(name, self.settings.metered)
 
     def settle(self) -> None:
         """A transfer is over."""

@@ -27,8 +27,8 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     Attributes:
         interfaces: Patterns of the interfaces that files may come over.
         metered: Patterns of those whose bytes cost money.
-        budget_mb_per_day: MiB of files in a day of `zone`; absent: no limit.
-        budget_mb_per_month: MiB of files in a month.
+        budget_mb_per_day: MiB in a day of `zone`, when files wait; absent: no limit.
+        budget_mb_per_month: MiB in a month.
         budget_counts: Count every link's bytes, or metered ones only.
         windows: When files may be downloaded; none: at any time.
         zone: Time zone of windows, days and months, such as `Europe/Berlin`.

@@ -3,29 +3,24 @@
 import logging
 import queue
 import secrets
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelfleet_agent import facts, fsio
+from modelfleet_agent import facts
 from modelfleet_agent.clock import now_ms
 from modelfleet_agent.enrol import Enrolment, load_enrolment, load_report_key
 from modelfleet_agent.errors import AgentError, RetryableError
-from modelfleet_agent.link.fetch import Fetcher, Link
+from modelfleet_agent.link.fetch import Fetcher
 from modelfleet_agent.link.inbox import Inbox
-from modelfleet_agent.link.mirrors import Mirrors
 from modelfleet_agent.link.mqtt import Session
-from modelfleet_agent.link.permit import Permit
 from modelfleet_agent.link.routes import is_unmetered
 from modelfleet_agent.reference.standby import Standby
 from modelfleet_agent.report.outbox import Outbox
 from modelfleet_agent.runtime import probe
 from modelfleet_agent.runtime.client import RuntimeClient, RuntimeExit
-from modelfleet_agent.settings import AgentSettings, RuntimeSettings
+from modelfleet_agent.settings import AgentSettings
 from modelfleet_agent.store import Record, Slots, Store
 from modelfleet_agent.supervisor.desk import Desk
 from modelfleet_agent.supervisor.history import History
@@ -39,18 +34,23 @@ from modelfleet_agent.supervisor.loop import (
     Supervisor,
 )
 from modelfleet_agent.supervisor.notify import Notifier
+from modelfleet_agent.supervisor.opening import (
+    counting,
+    endpoint_of,
+    open_door,
+    open_link,
+    open_site,
+)
 from modelfleet_agent.supervisor.proving import Proof
 from modelfleet_agent.supervisor.refresh import Refresher
-from modelfleet_agent.supervisor.status import lock, read_endpoint
+from modelfleet_agent.supervisor.status import lock
 from modelfleet_agent.supervisor.teller import Teller
 from modelfleet_agent.supervisor.voice import Voice
 from modelfleet_agent.supervisor.witness import Witness
-from modelfleet_agent.trust.door import TrustDoor
 from modelfleet_agent.update.deriving import Deriver
 from modelfleet_agent.update.engine import Engine
 from modelfleet_agent.update.policy import Fallback
 from modelfleet_agent.update.work import Tools
-from modelfleet_agent.web import Site
 from modelfleet_manifests.keys import PrivateKey
 
 if TYPE_CHECKING:
@@ -60,8 +60,6 @@ log = logging.getLogger(__name__)
 
 MIB = 1 << 20
 CLOSE_S = 10.0
-SOCKET = "endpoint.sock"
-LONGEST_SOCKET = 100  # the kernel takes 107
 _RANDOM = secrets.SystemRandom()
 
 
@@ -81,11 +79,18 @@ class Agent:
         key = load_report_key(settings.dir)
         self._stack.enter_context(closing(lock(settings.dir)))
         self._events: queue.Queue[Event] = queue.Queue()
-        self._door = open_door(settings, enrolment)
+        self._link = open_link(
+            settings,
+            clock=self._now,
+            rng=_RANDOM.random,
+            notice=lambda error: self._notice("", error),
+        )
+        self._door = open_door(settings, enrolment, self._link.permit)
         session = Session(
             enrolment,
             self._events,  # type: ignore[arg-type]  # it only puts
             proxy=settings.link.proxy_to(enrolment.mqtt_host),
+            count=counting(self._link.permit, (enrolment.mqtt_host, enrolment.mqtt_port)),
         )
         outbox = Outbox(
             settings.dir,
@@ -95,11 +100,6 @@ class Agent:
             budget=settings.outbox,
         )
         self._voice = Voice(settings, outbox, session, now_ms)
-        self._link = Link(
-            Permit(settings.link, settings.dir, clock=self._door.now, rng=_RANDOM.random),
-            Mirrors(settings.link.mirrors),
-            lambda error: self._notice("", error),
-        )
         self._tools = self._make_tools(enrolment)
         self._desk = self._make_desk(enrolment)
         witness = Witness(self._desk, interval_s=settings.verify_interval_s)
@@ -145,8 +145,8 @@ class Agent:
         settings = self.settings
         store = Store(settings.dir)
         reserve = settings.disk_reserve_mb * MIB
-        link, server = self._link, enrolment.server
-        place = Site(server, proxy=settings.link.proxy_for(server)).place
+        link = self._link
+        place = open_site(settings, enrolment, link.permit).place
         return Tools(
             dir=settings.dir,
             store=store,
@@ -176,11 +176,11 @@ class Agent:
         from modelfleet_agent.reference.office import Office  # noqa: PLC0415
 
         server, token = enrolment.server, enrolment.token
-        proxy = self.settings.link.proxy_for(server)
+        site = open_site(self.settings, enrolment, self._link.permit)
         return Evaluator(
             Bench(
                 dir=self.settings.dir,
-                office=Office(Site(server, token=token, proxy=proxy), enrolment),
+                office=Office(site, enrolment),
                 key=key,
                 trust=self._door.load,
                 fetcher=lambda store: Fetcher(
@@ -234,6 +234,9 @@ class Agent:
     def _died(self, ended: RuntimeExit) -> None:
         self._desk.keeper.died(ended)
 
+    def _now(self) -> int:
+        return self._door.now()
+
     def _moved(self, slot: str) -> None:
         self._events.put(Moved(slot))
 
@@ -251,6 +254,7 @@ class Agent:
             self._standby.close,
             *(lambda engine=one: engine.close(CLOSE_S) for one in self._engines),
             self._tools.runtime.stop,
+            self._link.permit.settle,
             self._stack.close,
         ]
         for step in steps:
@@ -262,51 +266,3 @@ class Agent:
     @property
     def _engines(self) -> list[Engine]:
         return list(self._desk.engines.values())
-
-
-def open_door(settings: AgentSettings, enrolment: Enrolment) -> TrustDoor:
-    """Return the door; a damaged state is put aside, since what is on disk must serve.
-
-    Nothing is installed before metadata was fetched and verified again, and revocations
-    with it; a release that was stopped was taken off its slot when that was heard.
-    """
-    proxy = settings.link.proxy_for(enrolment.server)
-    try:
-        return TrustDoor(settings.dir, enrolment, proxy=proxy)
-    except RetryableError as error:
-        log.error("MF_DAMAGED %s", error)  # noqa: TRY400 - it says all
-        path = Path(str(error.data.get("path", "")))
-        if error.code != "E_RECORD" or not path.is_file():
-            raise
-        fsio.rename(path, path.with_suffix(".damaged"))
-        return TrustDoor(settings.dir, enrolment, proxy=proxy)
-
-
-def endpoint_of(settings: AgentSettings) -> RuntimeSettings:
-    """Return the runtime's settings with a port and a socket that outlive a restart."""
-    runtime = settings.runtime
-    path = runtime.socket or settings.dir.resolve() / SOCKET
-    if runtime.socket is None and len(bytes(path)) > LONGEST_SOCKET:
-        log.warning(
-            "MF_ENDPOINT %s is too long for a socket: none is opened; see --socket", path
-        )
-        path = None  # type: ignore[assignment]
-    if runtime.port != 0:
-        return replace(runtime, socket=path)
-    before = read_endpoint(settings.dir)
-    return replace(
-        runtime, socket=path, port=_free_port(before.http_port if before else None)
-    )
-
-
-def _free_port(wished: int | None) -> int:
-    """Return `wished` if nobody listens there, otherwise another free port."""
-    for port in (wished or 0, 0):
-        with socket.socket() as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                one.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(one.getsockname()[1])
-    return 0

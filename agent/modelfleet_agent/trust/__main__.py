@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -29,7 +30,7 @@ UNSTEADY = "E_RECALLS"
 log = logging.getLogger(__name__)
 
 
-def refresh(task: Refresh, rising: Clock) -> Answer:
+def refresh(task: Refresh, site: Site, rising: Clock) -> Answer:
     """Verify the metadata and write the new state; say what time it is."""
     directory = Path(task.directory)
     before, floors = believe(directory, task.fleet), recollect(directory, task.fleet)
@@ -37,13 +38,12 @@ def refresh(task: Refresh, rising: Clock) -> Answer:
     if sha256(root) != task.fleet:
         return Answer(code="E_METADATA", what="factory/root.json is of another fleet")
     survey = Survey.begin(root, before, floors, task.nonce)
-    with closing(Site(task.server, token=task.token, proxy=task.proxy)) as site:
-        try:
-            state = Shell(directory, site, rising).drive(survey.walk(task.want))
-        finally:  # what was verified before it went wrong was seen all the same
-            save_floors(directory, survey.floors)
-            for note in survey.notes:
-                log.warning("MF_METADATA %s", note)
+    try:
+        state = Shell(directory, site, rising).drive(survey.walk(task.want))
+    finally:  # what was verified before it went wrong was seen all the same
+        save_floors(directory, survey.floors)
+        for note in survey.notes:
+            log.warning("MF_METADATA %s", note)
     keep(directory, state, survey.floors)
     _sweep(directory, state)
     return survey.answer
@@ -81,8 +81,18 @@ def perform(task: Task, rising: Clock = boot_ms) -> Answer:
         task: From the supervisor.
         rising: Ms since the device booted.
     """
+    if isinstance(task, Recall):
+        return _answer(lambda: recall(task))
+    moved: list[int] = []
+    site = Site(task.server, token=task.token, proxy=task.proxy, count=moved.append)
+    with closing(site):
+        answer = _answer(lambda: refresh(task, site, rising))
+    return msgspec.structs.replace(answer, moved=sum(moved))
+
+
+def _answer(work: Callable[[], Answer]) -> Answer:
     try:
-        return refresh(task, rising) if isinstance(task, Refresh) else recall(task)
+        return work()
     except (RepositoryError, DownloadError) as error:
         return Answer(code=faults.code_of(error), what=str(error))
     except ManifestError as error:

@@ -3,7 +3,7 @@
 import logging
 import secrets
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -38,6 +38,7 @@ class TrustDoor:
         *,
         clock: TrustedClock | None = None,
         proxy: str = "",
+        count: Callable[[int], object] = lambda _count: None,
     ) -> None:
         """Read the state that the last refresh left; empty where there is none.
 
@@ -46,6 +47,7 @@ class TrustDoor:
             enrolment: Fleet, server and token.
             clock: What the time is; a new one where none is given.
             proxy: HTTP proxy to the server, "" where there is none.
+            count: Told the bytes of metadata that came.
 
         Raises:
             RetryableError: `E_RECORD`: the state is damaged.
@@ -54,6 +56,7 @@ class TrustDoor:
         self._enrolment = enrolment
         self._clock = clock or TrustedClock()
         self._proxy = proxy
+        self._count = count
         self._state = believe(directory, enrolment.fleet)
         self._releases: dict[str, Release] = {}
         self._last_recalls = ""
@@ -104,6 +107,7 @@ class TrustDoor:
         )
         with self._lock:
             answer = self._run(task, cancel)
+            self._count(answer.moved)
             self._state = state = believe(self._directory, self._enrolment.fleet)
         self._clock.forget(state.timekeepers)
         if answer.time is not None:

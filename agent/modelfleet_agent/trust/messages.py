@@ -65,8 +65,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         code: Empty where it is done.
         what: What went wrong, for people.
         time: What time it is; None where nobody told, which `code` and `what` explain.
+        moved: Bytes that came from the server or went there, without headers.
     """
 
     code: str = ""
     what: str = ""
     time: Time | None = None
+    moved: int = 0

@@ -61,7 +61,10 @@ class Listener:
 
     def __init__(self, me: Enrolment, proxy: str = "") -> None:
         self.events: queue.Queue[Event] = queue.Queue()
-        self.session = Session(me, self.events, proxy=proxy, spread_s=0.05)
+        self.counted: list[int] = []
+        self.session = Session(
+            me, self.events, proxy=proxy, count=self.counted.append, spread_s=0.05
+        )
         self.session.start()
 
     def wait(self, look: Callable[[Event], bool]) -> Event:
@@ -99,6 +102,7 @@ def test_a_retained_assignment_and_an_ack_arrive(listen: Listen, peer: Peer) -> 
     ack = device_topic("cam-1", "ack")
     peer.publish(ack, b"acked")
     listener.wait(lambda event: event == Arrived(ack, b"acked"))
+    assert listener.counted == [len(topic) + len(b"assigned"), len(ack) + len(b"acked")]
 
 
 def test_recalls_arrive_at_every_device(listen: Listen, peer: Peer) -> None:
@@ -193,12 +197,11 @@ def test_a_session_takes_a_tunnel_through_the_proxy(
     listen: Listen, peer: Peer, broker: ChildBroker
 ) -> None:
     assert broker.address is not None
-    ack = device_topic("cam-9", "ack")
+    topic = device_topic("cam-9", "assignment")
+    peer.publish(topic, b"assigned", retain=True)
     with proxying() as proxy:
         listener = listen("cam-9", f"http://me:word@127.0.0.1:{proxy.port}")
-        listener.wait_for(Connected)
-        peer.publish(ack, b"acked")
-        listener.wait(lambda event: event == Arrived(ack, b"acked"))
+        listener.wait(lambda event: event == Arrived(topic, b"assigned"))
         listener.session.stop()
     place = f"{broker.address.host}:{broker.address.port}"
     assert proxy.heads[0].startswith(f"CONNECT {place} HTTP/1")

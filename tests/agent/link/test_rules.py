@@ -253,6 +253,36 @@ def test_only_metered_bytes_count_where_that_is_wanted(
     assert one.fetch() == LENGTH - MIB
 
 
+def test_what_is_no_file_is_counted_and_never_held_back(
+    store: Store, server: FleetServer
+) -> None:
+    one = device(store, server, budget_mb_per_day=1)
+    permit = one.link.permit
+    permit.count("broker", 1883, 1000)
+    assert permit.left.bytes == MIB - 1000
+    permit.count("broker", 1883, 2 * MIB)
+    assert permit.left.bytes == 0
+    assert one.held().code == BUDGET
+    assert asked(server) == []
+    one.boot()  # without `settle`, as after a power cut
+    assert one.link.permit.left.bytes == 0
+
+
+def test_messages_over_a_free_link_are_not_counted(
+    store: Store, server: FleetServer
+) -> None:
+    one = device(
+        store, server, budget_mb_per_day=1, budget_counts="metered", metered=("wwan*",)
+    )
+    one.interface = "wlan0"
+    one.link.permit.count("broker", 1883, 1000)
+    assert one.link.permit.left.bytes == MIB
+    one.interface = "wwan0"
+    one.boot()  # else the way is looked up once a minute
+    one.link.permit.count("broker", 1883, 1000)
+    assert one.link.permit.left.bytes == MIB - 1000
+
+
 # windows, turns, interfaces
 
 
