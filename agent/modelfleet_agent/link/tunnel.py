@@ -29,6 +29,9 @@ def connect(proxy: str, host: str, port: int, *, timeout_s: float) -> socket.soc
     one.set_tunnel(host, port, proxy_credentials(parts))
     try:
         one.connect()
+    except OSError:
+        one.close()
+        raise
     except http.client.HTTPException as error:
         one.close()
         what = f"the proxy speaks no HTTP ({type(error).__name__})"
