@@ -1,5 +1,7 @@
 """Online keys that were stolen, and what ends the theft, on a device."""
 
+from pathlib import Path
+
 import pytest
 from sqlmodel import Session, col, delete, select
 from tests.support.fleet import id_of, make_release
@@ -16,6 +18,7 @@ from modelfleet_manifests.timetoken import open_token, seal_token, write_token
 from modelfleet_manifests.topics import deployment_topic
 from modelfleet_manifests.tuf_keys import NaclSigner
 from modelfleet_server.trust import director, renewing, repository, store
+from modelfleet_server.trust.approver import ROLES
 from modelfleet_server.trust.delegations import KeySet
 from modelfleet_server.trust.domain import State
 from modelfleet_server.trust.drafting import Draft
@@ -116,6 +119,34 @@ def test_a_stolen_time_key_is_replaced_and_tells_no_device_the_time_any_more(
     forged = seal_token(write_token(device.fleet, "1" * 32, FAR), [stolen])
     with pytest.raises(SignatureError):
         open_token(forged, keys, 1, fleet=device.fleet, nonce="1" * 32)
+
+
+def test_a_device_a_year_behind_catches_up_with_every_recovery_at_once(
+    office: Office, device: TrustDevice, url: str, tmp_path: Path
+) -> None:
+    """While it was off, every online key was stolen and replaced, and people left."""
+    behind = device
+    near = TrustDevice(url, office.fleet.fleet, tmp_path / "near")
+    (ann,) = office.hire("ann")
+    for role in ("director", "time", "timestamp", "snapshot"):
+        added = add_ring(office.online_path, [role])
+        office.restart()
+        plan = KeyPlan({role: KeySet((added[role],))})
+        assert office.rekey(plan, office.solo) is State.PUBLISHED
+        office.pass_days(100, office.solo)
+        assert near.refresh(FIRST).code == ""
+    everything = KeyPlan({role: KeySet((ann.public(role),)) for role in ROLES})
+    proposal = office.propose(everything)
+    office.sign(proposal, office.solo)
+    assert office.sign(proposal, ann) is State.PUBLISHED
+    assert office.release(SECOND, ann) is State.PUBLISHED
+    assert not behind.state.is_fresh(office.now)
+    assert behind.refresh(FIRST, SECOND).code == ""
+    assert near.refresh(FIRST, SECOND).code == ""
+    assert behind.state.is_fresh(office.now)
+    assert behind.state == near.state
+    assert behind.listed == {id_of(FIRST), id_of(SECOND)}
+    assert behind.state.epoch == 2
 
 
 def test_a_server_without_the_new_online_keys_publishes_nothing(office: Office) -> None:
