@@ -1,18 +1,15 @@
 """One model in ONNX Runtime. Child processes only: imports numpy and ONNX Runtime."""
 
 import contextlib
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
-from modelfleet_agent import fsio
 from modelfleet_agent.clock import monotonic_us
 from modelfleet_agent.errors import RefusedError, RetryableError
+from modelfleet_agent.runtime.files import OpenFile, open_all, proving
 from modelfleet_agent.runtime.providers import arrange
 from modelfleet_agent.runtime.tensors import DATATYPES, Array, spec_of
 from modelfleet_agent.store.record import Placed, PlacedFile, files_digest
@@ -21,68 +18,6 @@ WARM_RUNS = 3
 QUICK_MS = 0.5
 LONG_MS = 4.0
 SILENT = 4
-
-
-class OpenFile:
-    """A file of a model, held open so that it can be hashed while it is mapped."""
-
-    def __init__(self, file: PlacedFile, *, proven: bool = True) -> None:
-        """Open and hash; where not `proven` yet, `prove` is to be called.
-
-        Raises:
-            RetryableError: `E_MISSING`: it cannot be opened; `E_DISK`: it cannot be read.
-            RefusedError: `E_DIGEST`: other bytes than were signed.
-        """
-        self.path = Path(file.path)
-        self.digest = file.digest
-        self._length = file.length
-        try:
-            self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError as error:
-            what = f"cannot open {file.path}: {error.strerror}"
-            raise RetryableError("E_MISSING", what, path=file.path) from error
-        if proven:
-            try:
-                self.prove()
-            except (RefusedError, RetryableError):
-                self.close()
-                raise
-
-    def prove(self) -> None:
-        """Hash it.
-
-        Raises:
-            RetryableError: `E_DISK`: it cannot be read.
-            RefusedError: `E_DIGEST`: other bytes than were signed.
-        """
-        try:
-            found, length = fsio.hash_fd(self.fd)
-        except OSError as error:
-            what = f"cannot read {self.path}: {error.strerror}"
-            raise RetryableError("E_DISK", what) from error
-        if (found, length) != (self.digest, self._length):
-            what = f"{self.path} holds {length} bytes with digest {found}"
-            raise RefusedError(
-                "E_DIGEST",
-                f"{what}, not {self.digest}",
-                expected=self.digest,
-                found=found,
-            )
-
-    def digests(self) -> tuple[str, str]:
-        """Return the digests of what is open and of what its path names ("": nothing)."""
-        mapped = fsio.hash_fd(self.fd)[0]
-        try:
-            there, held = self.path.stat(), os.fstat(self.fd)
-            if (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino):
-                return mapped, mapped
-            return mapped, fsio.hash_file(self.path)[0]
-        except OSError:
-            return mapped, ""
-
-    def close(self) -> None:
-        """Let the file go."""
-        os.close(self.fd)
 
 
 class Session:
@@ -107,12 +42,12 @@ class Session:
         self.record = placed.record
         self.derived = placed.derived
         self._golden = placed.golden
-        self._files = _open_all(placed.files)
+        self._files = open_all(placed.files)
         self._made: OpenFile | None = None
         self._made = _open_derived(placed, self._close_files)
         began = monotonic_us()
         try:
-            with _proving(self._files, beside=hurried):
+            with proving(self._files, beside=hurried):
                 self._ort = self._load(placed, threads)
         except (RefusedError, RetryableError):
             self._close_files()
@@ -247,49 +182,12 @@ def read_golden(file: PlacedFile) -> tuple[dict[str, Array], dict[str, Array]]:
     return inputs, outputs
 
 
-def _open_all(files: Sequence[PlacedFile]) -> list[OpenFile]:
-    opened: list[OpenFile] = []
-    try:
-        for file in files:
-            opened.append(OpenFile(file, proven=False))  # noqa: PERF401 - closed when a later one fails
-    except (RefusedError, RetryableError):
-        for done in opened:
-            done.close()
-        raise
-    return opened
-
-
 def _open_derived(placed: Placed, undo: Callable[[], None]) -> OpenFile | None:
     try:
         return OpenFile(placed.derived) if placed.derived else None
     except (RefusedError, RetryableError) as error:
         undo()
         raise RefusedError("E_DERIVED", f"the derived file: {error.what}") from error
-
-
-@contextlib.contextmanager
-def _proving(files: Sequence[OpenFile], *, beside: bool) -> Iterator[None]:
-    """Hash `files` before or beside the block; an altered one is why the block failed.
-
-    Raises:
-        RefusedError: `E_DIGEST`.
-        RetryableError: `E_DISK`: one cannot be read.
-    """
-    if not beside:
-        _prove(files)
-        yield
-        return
-    with ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
-        proof = pool.submit(_prove, files)
-        try:
-            yield
-        finally:
-            proof.result()
-
-
-def _prove(files: Sequence[OpenFile]) -> None:
-    for file in files:
-        file.prove()
 
 
 def _options(threads: int, *, made: bool) -> Any:  # noqa: ANN401 - onnxruntime has no types

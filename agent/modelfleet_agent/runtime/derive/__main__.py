@@ -14,8 +14,9 @@ import onnxruntime as ort
 
 from modelfleet_agent.errors import AgentError
 from modelfleet_agent.runtime.derive import Task
+from modelfleet_agent.runtime.files import OpenFile
 from modelfleet_agent.runtime.providers import CPU, TENSORRT, arrange
-from modelfleet_agent.runtime.session import OpenFile, brief
+from modelfleet_agent.runtime.session import brief
 
 QUANTIZED = b"QuantizeLinear"
 

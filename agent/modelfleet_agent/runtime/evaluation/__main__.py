@@ -17,7 +17,8 @@ import onnxruntime
 from modelfleet_agent.clock import monotonic_us
 from modelfleet_agent.errors import AgentError, RefusedError
 from modelfleet_agent.runtime.evaluation import Found, Task
-from modelfleet_agent.runtime.session import OpenFile, Session, brief
+from modelfleet_agent.runtime.files import OpenFile
+from modelfleet_agent.runtime.session import Session, brief
 from modelfleet_agent.runtime.tensors import Array
 from modelfleet_agent.store.record import PlacedFile
 
