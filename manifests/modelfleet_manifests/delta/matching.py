@@ -3,10 +3,19 @@
 import hashlib
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .comparing import same_bytes
 from .tensors import Tensor
+from .words import words_of
+
+Array = NDArray[Any]
+
+_COLUMNS: Final = 64
+"""Elements of a row that tell it from another."""
 
 
 class Pair(NamedTuple):
@@ -23,7 +32,7 @@ def match_tensors(
     old_tensors: Sequence[Tensor],
     new_tensors: Sequence[Tensor],
 ) -> list[Pair]:
-    """Return one pair per new tensor, in their order; two for one that grew or shrank.
+    """Return one pair per new tensor, in their order; more for one that grew or shrank.
 
     Tried in turn: same name and equal bytes; equal bytes under any name; same name, type
     and shape; same name, type and length; same type and shape in file order; same name and
@@ -46,7 +55,7 @@ def match_tensors(
         if number in found:
             pairs.append(found[number])
         elif namesake in free and namesake is not None:
-            pairs += _split_grown(namesake, tensor)
+            pairs += _split_grown(old, new, namesake, tensor)
         else:
             pairs.append(Pair(tensor, None, equal=False))
     return pairs
@@ -76,30 +85,69 @@ def _match_rule(
             found[number] = Pair(tensor, queue.popleft(), equal=False)
 
 
-def _split_grown(base: Tensor, tensor: Tensor) -> list[Pair]:
-    """Return a pair of the rows that both have, and one of those that are new."""
-    rows = min(base.shape[0], tensor.shape[0])
+def _split_grown(
+    old: memoryview, new: memoryview, base: Tensor, tensor: Tensor
+) -> list[Pair]:
+    """Return a pair of the rows before those that came or went, and one of those after.
+
+    Rows that came are a pair without an old tensor.
+    """
+    before, after = base.shape[0], tensor.shape[0]
     fits = base.dtype == tensor.dtype and base.shape[1:] == tensor.shape[1:]
-    if not fits or len(tensor.shape) == 1 or rows == base.shape[0] == tensor.shape[0]:
+    if not fits or len(tensor.shape) == 1 or before == after:
         return [Pair(tensor, None, equal=False)]
-    cut = tensor.length // tensor.shape[0] * rows
-    dims = (rows, *tensor.shape[1:])
+    head = find_cut(_rows(old, base), _rows(new, tensor))
+    come, gone = max(0, after - before), max(0, before - after)
     pairs = [
+        Pair(_cut(tensor, 0, head), _cut(base, 0, head), equal=False),
+        Pair(_cut(tensor, head, head + come), None, equal=False),
         Pair(
-            tensor._replace(dims=dims, length=cut),
-            base._replace(dims=dims, length=cut),
-            equal=False,
-        )
+            _cut(tensor, head + come, after), _cut(base, head + gone, before), equal=False
+        ),
     ]
-    if rest := tensor.shape[0] - rows:
-        added = (rest, *tensor.shape[1:])
-        start, length = tensor.offset + cut, tensor.length - cut
-        pairs.append(
-            Pair(
-                tensor._replace(dims=added, offset=start, length=length), None, equal=False
-            )
-        )
-    return pairs
+    return [pair for pair in pairs if pair.new.length]
+
+
+def find_cut(old: Array, new: Array) -> int:
+    """Return how many rows stand before those that came or went.
+
+    Rows before the cut are like those with the same number, rows after it like those with
+    the same number from the end. How unlike two rows are: the bits of their differences.
+
+    Args:
+        old: Rows of words.
+        new: Rows of as many words, more or fewer of them.
+    """
+    rows = min(len(old), len(new))
+    count = min(_COLUMNS, old.shape[1])
+    places = np.arange(count) * old.shape[1] // count
+    some_old, some_new = old[:, places], new[:, places]
+    heads = _unlike(some_old[:rows], some_new[:rows])
+    tails = _unlike(some_old[-rows:], some_new[-rows:])
+    # the price of each cut: heads before it and tails after it
+    prices = np.concatenate([[0.0], np.cumsum(heads - tails)])
+    return int(prices.size - 1 - prices[::-1].argmin())
+
+
+def _unlike(left: Array, right: Array) -> Array:
+    words = (left - right).view(f"<i{left.itemsize}").astype(np.float64)
+    bits: Array = np.log2(1 + np.abs(words)).sum(1)
+    return bits
+
+
+def _rows(data: memoryview, tensor: Tensor) -> Array:
+    body = data[tensor.offset : tensor.offset + tensor.length]
+    return words_of(body, tensor.element.width).reshape(tensor.shape[0], -1)
+
+
+def _cut(tensor: Tensor, start: int, end: int) -> Tensor:
+    """Return rows `start` to `end` of a tensor."""
+    row = tensor.length // tensor.shape[0]
+    return tensor._replace(
+        dims=(end - start, *tensor.shape[1:]),
+        offset=tensor.offset + start * row,
+        length=(end - start) * row,
+    )
 
 
 def _match_contents(
