@@ -1,6 +1,5 @@
 """Which old tensor a new tensor most likely came from."""
 
-import hashlib
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Final, NamedTuple
@@ -14,6 +13,10 @@ from .words import words_of
 
 Array = NDArray[Any]
 
+_SAMPLE: Final = 512
+"""Bytes of a tensor that are looked at first."""
+_ALIKE: Final = 8
+"""Tensors of one sample that are compared byte by byte, at most."""
 _COLUMNS: Final = 64
 """Elements of a row that tell it from another."""
 
@@ -158,19 +161,24 @@ def _match_contents(
     found: dict[int, Pair],
 ) -> None:
     lengths = {t.length for n, t in enumerate(new_tensors) if n not in found}
-    index = {_content(old, t): t for t in reversed(old_tensors) if t.length in lengths}
-    known = {t.length for t in index.values()}
+    index: dict[tuple[int, bytes], list[Tensor]] = defaultdict(list)
+    for tensor in old_tensors:
+        if tensor.length in lengths:
+            index[_sample(old, tensor)].append(tensor)
+    known = {length for length, _ in index}
     for number, tensor in enumerate(new_tensors):
         if number in found or tensor.length not in known:
             continue
-        base = index.get(_content(new, tensor))
-        if base is not None:
-            found[number] = Pair(tensor, base, equal=True)
+        for base in index.get(_sample(new, tensor), [])[:_ALIKE]:
+            if _equal(old, new, base, tensor):
+                found[number] = Pair(tensor, base, equal=True)
+                break
 
 
-def _content(data: memoryview, tensor: Tensor) -> tuple[int, bytes]:
+def _sample(data: memoryview, tensor: Tensor) -> tuple[int, bytes]:
+    """Return what tensors of equal bytes have in common, and hardly any others."""
     body = data[tensor.offset : tensor.offset + tensor.length]
-    return tensor.length, hashlib.sha256(body).digest()
+    return tensor.length, bytes(body[:: max(1, tensor.length // _SAMPLE | 1)])
 
 
 def _equal(old: memoryview, new: memoryview, base: Tensor, tensor: Tensor) -> bool:

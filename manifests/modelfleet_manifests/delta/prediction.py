@@ -127,15 +127,28 @@ def _predict_scaled(piece: Piece, side: Side, loud: Array | None) -> Prediction:
             raise ValueError("factor not above 0")
         each = spread(factors.astype(np.float32), piece.first, piece.size)
         words, magnitudes = floats.scale(words, each, kind)
-    codes = side.codes.astype(np.int16) - np.int16(CODE_ROOM)
-    classes = spread(codes, piece.first, piece.size)
-    if kind:
-        steps = floats.exponents(magnitudes, kind)
-        np.maximum(steps, 1, out=steps)
-        steps += steps
-        classes = np.subtract(classes, steps, out=steps)
-    classes = np.clip(classes, 0, ctx.PLAIN_CLASSES - 1)
-    return Prediction(words, classes.astype(np.uint8), loud, None)
+    return Prediction(words, _classes_of(piece, side, magnitudes), loud, None)
+
+
+def _classes_of(piece: Piece, side: Side, magnitudes: Words) -> Array:
+    """Return the contexts of SCALED elements, in the narrowest words that hold them."""
+    kind = piece.groups.kind
+    top = ctx.PLAIN_CLASSES - 1
+    least = side.codes.astype(np.int32) - CODE_ROOM
+    if not kind:
+        codes = least.clip(0, top).astype(np.uint8)
+        spread: Array = piece.groups.spread(codes, piece.first, piece.size)
+        return spread
+    layout = floats.FORMATS[kind]
+    narrow = np.uint8 if top + 2 * layout.mask < 1 << 8 else np.uint16
+    codes = least.clip(0, top + 2 * layout.mask).astype(narrow)
+    steps = magnitudes >> magnitudes.dtype.type(layout.mantissa)
+    steps = steps.astype(narrow) & narrow(layout.mask)
+    np.maximum(steps, narrow(1), out=steps)
+    steps += steps
+    classes: Array = np.maximum(piece.groups.spread(codes, piece.first, piece.size), steps)
+    classes -= steps
+    return np.minimum(classes, narrow(top), out=classes).astype(np.uint8, copy=False)
 
 
 def _predict_affine(piece: Piece, side: Side, loud: Array | None) -> Prediction:

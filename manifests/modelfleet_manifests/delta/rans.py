@@ -44,6 +44,7 @@ _SYMBOL: Final = np.uint32(63)
 _FULL: Final = np.uint32(32 - PROB_BITS)
 _LIMIT: Final = np.uint32(_LOW)
 _WORD: Final = np.uint32(16)
+_WORD_MASK: Final = np.uint32(0xFFFF)
 
 
 class DecodingTables(NamedTuple):
@@ -213,7 +214,7 @@ class Decoder:
             np.uint32(1) << sizes
         )
         self._state = (high << np.uint32(16)) | low
-        self._words = np.frombuffer(data[end:], "<u2")
+        self._words = np.frombuffer(data[end:], "<u2").astype(np.uint32)
         self._at = 0
         self._spare = np.empty(lanes, np.uint32)
         self._layout = layout
@@ -289,5 +290,5 @@ class Decoder:
         if np.any(gone >> np.uint32(16) != 1):
             raise ValueError("a lane retired in the wrong state")
         rest = self._words[self._at :]
-        self._words, self._at = np.concatenate([gone.astype(np.uint16), rest]), 0
+        self._words, self._at = np.concatenate([gone & _WORD_MASK, rest]), 0
         self._state, self._spare = self._state[:lanes].copy(), self._spare[:lanes]
