@@ -38,7 +38,7 @@ async def serve(channel: socket.socket, settings: RuntimeSettings) -> None:
         local_control=settings.local_control,
     )
     server = Server(protocol.answer, settings, serving.reject)
-    control = Control(channel, serving, gives_way=settings.threads == 1)
+    control = Control(channel, serving, gives_way=settings.is_single)
     try:
         port = await server.start()
     except OSError as error:

@@ -99,7 +99,7 @@ class RuntimeClient:
             RefusedError: `E_DIGEST`, `E_LOAD`, `E_WARM`, `E_GOLDEN`.
             RetryableError: `E_MISSING`, `E_RUNTIME_GONE`, `E_RUNTIME_TIMEOUT`.
         """
-        order = Load(slot=slot, placed=placed, threads=self._settings.threads)
+        order = Load(slot=slot, placed=placed, threads=self._settings.threads_of(slot))
         return self._ask(order, Loaded, timeout_s)
 
     def activate(self, slot: str, key: str) -> Activated:

@@ -18,6 +18,7 @@ class RuntimeSettings:
         socket_mode: Permissions of the socket.
         workers: Threads that run requests.
         threads: Threads inside one session (`intra_op`).
+        slot_threads: The same, of slots that want others.
         queue: Requests that may wait; beyond that the answer is 503.
         body_mb: Largest request body, in MiB.
         memory_mb: Address space of the child in MiB; None leaves it open.
@@ -32,6 +33,7 @@ class RuntimeSettings:
     socket_mode: int = 0o660
     workers: int = 2
     threads: int = 1
+    slot_threads: Mapping[str, int] = field(default_factory=dict)
     queue: int = 64
     body_mb: int = 64
     memory_mb: int | None = None
@@ -39,6 +41,15 @@ class RuntimeSettings:
     request_s: float = 30.0
     remembered: int = 4096
     local_control: bool = False
+
+    def threads_of(self, slot: str) -> int:
+        """Return the threads inside one session of `slot`."""
+        return self.slot_threads.get(slot, self.threads)
+
+    @property
+    def is_single(self) -> bool:
+        """Every session runs in the thread that asks it."""
+        return {self.threads, *self.slot_threads.values()} == {1}
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ What it says holds from the next start of the agent. Every error names key and v
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from modelfleet_agent.errors import UsageError
 from modelfleet_agent.settings.link import (
@@ -19,6 +20,7 @@ from modelfleet_agent.settings.link import (
     check_zone,
 )
 from modelfleet_agent.settings.outbox import OutboxSettings
+from modelfleet_manifests.release import Name
 
 NAME = "agent.toml"
 MAX_BYTES = 1 << 16
@@ -26,16 +28,18 @@ _PATH = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 _PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
-class PrepareSettings(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
-):
+class RunSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How models are run: `[runtime]`.
 
     Attributes:
         prepare: The CPU's graphs are optimised once for this very processor, and kept.
+        nice: Niceness of the runtime child, which holds all slots.
+        slot_threads: Threads inside one session, by slot, where not as all others.
     """
 
     prepare: bool = False
+    nice: Annotated[int, Meta(ge=0, le=19)] = 0
+    slot_threads: dict[Name, Annotated[int, Meta(ge=1, le=256)]] = {}
 
 
 class FileSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,7 +55,7 @@ class FileSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     link: LinkSettings = LinkSettings()
     switch: SwitchSettings = SwitchSettings()
     outbox: OutboxSettings = OutboxSettings()
-    runtime: PrepareSettings = PrepareSettings()
+    runtime: RunSettings = RunSettings()
 
 
 def read_settings(directory: Path) -> FileSettings:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.agent import models
@@ -9,6 +10,7 @@ from tests.agent.runtime.conftest import serve
 
 from modelfleet_agent.runtime.client import RuntimeClient
 from modelfleet_agent.runtime.priority import YIELD_NICE, answer_promptly, give_way
+from modelfleet_agent.settings import RuntimeSettings
 from modelfleet_agent.store import Store
 
 
@@ -39,3 +41,19 @@ def test_loading_gives_way_to_answers(client: RuntimeClient, store: Store) -> No
     assert ready
     assert niceness(ready.pid).count(YIELD_NICE) == 1
     assert min(niceness(ready.pid)) == 0
+
+
+def test_a_slot_has_threads_and_the_child_a_niceness_of_their_own(
+    start: Callable[[RuntimeSettings], RuntimeClient], store: Store
+) -> None:
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    client = start(RuntimeSettings(nice=mine + 3, slot_threads={"wide": 3}))
+    release = models.release(store, models.linear(1.0))
+    ready = client.ready
+    assert ready
+    client.load("narrow", release)
+    before = niceness(ready.pid)
+    client.load("wide", release)
+    after = niceness(ready.pid)
+    assert len(after) == len(before) + 2
+    assert set(after) == {mine + 3}  # they would keep what a load takes less

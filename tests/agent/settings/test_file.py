@@ -45,6 +45,10 @@ def test_every_key_is_read(tmp_path: Path) -> None:
             [outbox]
             telemetry_kb = 64
             reports_kb = 128
+
+            [runtime]
+            nice = 5
+            slot_threads = { digits = 2 }
             """,
         )
     )
@@ -52,6 +56,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert found.link.parsed_windows[1].days == {5, 6}
     assert found.switch.parsed_windows[0].days == {4, 5, 6, 0}
     assert found.outbox.telemetry_kb == 64
+    assert (found.runtime.nice, found.runtime.slot_threads) == (5, {"digits": 2})
     assert found.link.proxy_for("https://fleet.example") == found.link.proxy
     assert found.link.proxy_for("http://Mirror.lan:8000") == ""
     assert found.link.proxy_for("http://10.0.0.7:8000") == ""
