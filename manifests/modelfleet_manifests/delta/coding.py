@@ -16,7 +16,7 @@ from .lanes import LaneCode, Lanes, read_lane_head
 from .planes import decode_planes, encode_planes
 from .prediction import Piece, Prediction, Side, predict, restore, subtract
 from .schedule import Refill
-from .symbols import ALPHABET, Split, escape, join, lay_joints, split
+from .symbols import ALPHABET, ESCAPE, Split, escape, join, lay_joints, split
 from .varints import read_varint, write_varint
 from .words import words_of
 
@@ -188,18 +188,19 @@ class SymbolStream:
         floor = count_bits(counts) / 8
         share = floor * 8 / left.size
         worth = _WORTH * (floor + len(raw))
+        small, sparse = left.size < PIECE, share < _SPARSE
         code = None
-        small = left.size < PIECE
-        if share < _SPARSE or small or floor * (_HUFFMAN - _LEARNING) > worth:
+        if sparse or small or floor * (_HUFFMAN - _LEARNING) > worth:
             code = self._lanes.encode(context, columns.symbols)
-        likely = 0.0 if small and share > _SPARSE else floor * _HUFFMAN - worth
-        if code is None or _size_of(code, columns, bits) > likely:
+        likely = 0.0 if small else floor * _HUFFMAN - worth
+        if code is None or not (sparse or _size_of(code, columns, bits) < likely):
             books = encode_books(list_books(counts), context, columns.symbols)
             if code is None or len(books) - worth < _size_of(code, columns, bits):
                 return BOOKS, books + write_varint(len(raw)) + raw
         self._lanes.learn(code)
-        escape(code.escaped, left, columns.fields, columns.widths, bits)
-        raw = pack_bits(columns.fields, columns.widths)
+        if code.escaped.size != np.count_nonzero(columns.symbols == ESCAPE):
+            escape(code.escaped, left, columns.fields, columns.widths, bits)
+            raw = pack_bits(columns.fields, columns.widths)
         return LANES, code.head + write_varint(len(raw)) + raw + code.words
 
     def _open_lanes(self, body: memoryview, contexts: Array) -> tuple["_Ready", BitReader]:

@@ -133,12 +133,12 @@ def fit_affine(
     limit = MAX_AFFINE - 1
     factors = np.rint(slopes * (1 << AFFINE_BITS)).clip(-limit, limit).astype(np.int32)
     slopes = 1 + factors.astype(np.float32) * np.float32(2.0**-AFFINE_BITS)
-    rest = np.abs(after - before * slopes[:, None])
+    rest = np.abs(_few_of(after) - _few_of(before) * slopes[:, None])
     # what is left of rounding alone says nothing about the network
-    sizes = np.rint(rest).mean((0, 2))
+    sizes = np.rint(rest).mean(1)
     groups = Groups(kind, AFFINE_BITS, shape.inner, shape.groups, *zeros)
     side = Side(_codes_of(sizes, 0), factors)
-    return Fit(Method.AFFINE, groups, side, rest.mean((0, 2)))
+    return Fit(Method.AFFINE, groups, side, rest.mean(1))
 
 
 def find_zeros(old: Words, new: Words, kind: int, shape: Shape) -> tuple[int, int]:

@@ -94,7 +94,10 @@ def subtract(new: Words, prediction: Prediction, method: Method) -> Array:
         return size.view(f"<i{words.itemsize}").astype(np.int32)
     left: Array = (new - words).view(f"<i{words.itemsize}")
     if prediction.flips is not None:
-        left = np.where(prediction.flips, -left, left)
+        # negation is complement plus one
+        mirror = prediction.flips.astype(left.dtype)
+        left ^= -mirror
+        left += mirror
     return left.astype(np.int32, copy=False)
 
 

@@ -22,6 +22,8 @@ _LOW: Final = 1 << 16
 _MAX_TOP: Final = 11
 _GROWTH: Final = 25
 """Bits that go into a lane before it has given birth to another: 16, and 8 to fill up."""
+_UNEVEN: Final = 1.5
+"""Rare symbols come in bursts: lanes of few bits get so much more time to grow."""
 _MAX_BOTTOM: Final = 6
 _MIN_LANES: Final = 2
 """Lanes of the smallest block, log2."""
@@ -36,6 +38,7 @@ Array = NDArray[Any]
 
 
 # numpy is quicker with a scalar of the array's own type
+_WHOLE: Final = np.uint32(_TOTAL)
 _SLOT_MASK: Final = np.uint32(_TOTAL - 1)
 _SHIFT: Final = np.uint32(PROB_BITS)
 FREQUENCY: Final = np.uint32(19)
@@ -117,7 +120,8 @@ def choose_layout(codes: Array, size: int) -> Layout:
     lanes = spent // _BYTES_PER_LANE << (bits < _FEW_BITS)
     top = min(_MAX_TOP, max(_MIN_LANES, lanes.bit_length() - 1))
     bottom = min(top, _MIN_LANES + (spent >> 12).bit_length() // 2 * 2, _MAX_BOTTOM)
-    layout = Layout(size, top, bottom, int(_GROWTH / bits) + 2)
+    growth = _GROWTH * (_UNEVEN if bits < _FEW_BITS else 1)
+    layout = Layout(size, top, bottom, int(growth / bits) + 2)
     while not layout.is_possible:
         layout = layout._replace(top=layout.top - 1)
     return layout
@@ -144,27 +148,26 @@ def encode_symbols(layout: Layout, codes: Array) -> bytes | None:
     """
     state = np.full(1 << layout.bottom, _LOW, np.uint32)
     words: list[Array] = []  # in reverse order of reading
+    freqs = codes >> _WORD
+    limits, rests, starts = freqs << _FULL, _WHOLE - freqs, codes & _WORD_MASK
     for lanes, start, end in reversed(list(layout.slices())):
         if lanes > state.size:
             born = _take_back(words, lanes - state.size)
             if born is None:
                 return None
-            state = np.concatenate([state, born | np.uint32(_LOW)])
+            state = np.concatenate([state, born | _LIMIT])
         part = state[: end - start]
-        code = codes[start:end]
-        freq = code >> 16
-        full = (part >= freq << _FULL).nonzero()[0]
+        full = (part >= limits[start:end]).nonzero()[0]
         leaving = part[full]
-        words.append(leaving.astype(np.uint16))
-        part[full] = leaving >> 16
-        quotient = part // freq
-        code = code & 0xFFFF
+        words.append(leaving & _WORD_MASK)
+        part[full] = leaving >> _WORD
         # the state becomes quotient * 2^13 + start + remainder
-        freq = _TOTAL - freq
-        freq *= quotient
-        part += freq
-        part += code
-    return _pack_states(state) + b"".join(part.tobytes() for part in reversed(words))
+        quotient = part // freqs[start:end]
+        quotient *= rests[start:end]
+        part += quotient
+        part += starts[start:end]
+    read = np.concatenate(words[::-1]).astype("<u2")
+    return _pack_states(state) + read.tobytes()
 
 
 def _take_back(words: list[Array], count: int) -> Array | None:
@@ -179,7 +182,7 @@ def _take_back(words: list[Array], count: int) -> Array | None:
             part = part[:count]
         taken.append(part)
         count -= part.size
-    return np.concatenate(taken).astype(np.uint32)
+    return np.concatenate(taken)
 
 
 def _pack_states(state: Array) -> bytes:
