@@ -2,6 +2,7 @@
 
 import platform
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ SLOWER = 1.0
 """A variant's share of the time of fp32 that it must not be above."""
 
 
+@cache
 def profiles_here() -> list[str]:
     """Return the profiles that fit this machine, as an agent would tell it."""
     found = probe.run()

@@ -6,7 +6,7 @@ Its bytes are one target of the trust repository; their SHA-256 is the release i
 from collections.abc import Iterable
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from modelfleet_manifests.canonical import MAX_INTEGER
 from modelfleet_manifests.digests import sha256
@@ -90,6 +90,18 @@ class Golden(Body, kw_only=True, frozen=True):
     rtol: Decimal
 
 
+class Waiver(Body, kw_only=True, frozen=True):
+    """Somebody let a variant pass the parity gate that its profile's budget closed.
+
+    Attributes:
+        by: Who.
+        reason: Why, in their words.
+    """
+
+    by: Annotated[str, Meta(min_length=1, max_length=128)]
+    reason: Annotated[str, Meta(min_length=1, max_length=500)]
+
+
 class Variant(Body, kw_only=True, frozen=True):
     """What a recipe made of the master for one profile.
 
@@ -105,6 +117,7 @@ class Variant(Body, kw_only=True, frozen=True):
         calibration: Digest of the calibration data, "" where none was used.
         vouched: How the approvers convinced themselves: rebuilt, audited or waived.
         metrics: Measured figures as decimal strings, such as `accuracy`, `latency_ms`.
+        waiver: It is outside of its budget, and who let it pass; absent where it is within.
     """
 
     name: Name
@@ -118,6 +131,7 @@ class Variant(Body, kw_only=True, frozen=True):
     calibration: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")]
     vouched: Annotated[str, Meta(pattern=r"^(rebuilt|audited|waived)$")]
     metrics: dict[Name, Decimal]
+    waiver: Waiver | UnsetType = UNSET
 
     @property
     def digest(self) -> str:

@@ -23,8 +23,9 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         accuracy_drop: How much less accurate than its master a variant may be.
         disagreement: How often it may answer otherwise than its master: the upper end of
             the 95 % interval must not be above.
-        golden_distance: How far its answers to the golden inputs may be from the master's
-            on average, as a share of the master's largest score.
+        golden_distance: How far its answers to the golden inputs may be from the master's:
+            the Euclidean distance as a share of the length of the master's. These are the
+            inputs that are hardest, so it finds what is broken, not what is rounded.
         latency: `measured`: the machine that builds computes as the profile's devices do,
             and a candidate must be faster than the last one. `assumed`: it does not; the
             order of the candidates is the order of their speed.
@@ -35,7 +36,7 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     accuracy_drop: Share = "0.02"
     disagreement: Share = "0.08"
-    golden_distance: Share = "0.25"
+    golden_distance: Share = "0.5"
     latency: Literal["measured", "assumed"] = "assumed"
     faster: Share = "0.8"
 

@@ -38,7 +38,8 @@ class Candidate(msgspec.Struct, kw_only=True, omit_defaults=True):
         samples: Of the evaluation set.
         distance: The largest difference to a score of the master, as a share of the
             largest score.
-        golden: The mean of the differences on its golden inputs, as such shares.
+        golden: How far its answers to the golden inputs are from the master's: the
+            Euclidean distance as a share of the length of the master's.
         latency_ms: Median CPU time of one sample on one thread of this machine.
         p95_ms: The 95th percentile of it.
         size: Bytes.
@@ -94,17 +95,17 @@ def out_of_budget(one: Candidate, master_accuracy: float, objective: Objective) 
         )
     if one.distance is not None and one.distance <= SAME:
         return ""
-    if one.golden is not None and one.golden > float(objective.golden_distance):
-        return (
-            f"{one.name} is off by {one.golden:.4f} of the largest score on golden inputs, "
-            f"over the budget of {objective.golden_distance}"
-        )
     _, high = interval(differ, one.samples)
     if high > float(objective.disagreement):
         return (
             f"{one.name} answers otherwise than the master on {differ} of {one.samples} "
             f"samples: up to {high:.4f} with 95 % confidence, over the budget of "
             f"{objective.disagreement}"
+        )
+    if one.golden is not None and one.golden > float(objective.golden_distance):
+        return (
+            f"{one.name} is {one.golden:.4f} of their length off the master's answers to "
+            f"golden inputs, over the budget of {objective.golden_distance}"
         )
     return ""
 

@@ -210,6 +210,20 @@ def distances(answers: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.floa
     return np.array(off) / max(largest, float(np.finfo(np.float32).tiny))
 
 
+def relative_distance(answers: NDArray[Any], reference: NDArray[Any]) -> float:
+    """Return the Euclidean distance of answers as a share of the reference's length.
+
+    Answers that are no numbers are 1 apart where they are not the same. At most 1.
+    """
+    if answers.shape != reference.shape:
+        return 1.0
+    if answers.dtype.kind not in "biuf":
+        return float((answers != reference).mean() ** 0.5)
+    length = float(np.linalg.norm(reference.astype(np.float64)))
+    off = float(np.linalg.norm(answers.astype(np.float64) - reference))
+    return min(1.0, off / max(length, float(np.finfo(np.float32).tiny)))
+
+
 def decimal(value: float, digits: int) -> str:
     """Return `value` as a decimal string: documents hold no floats."""
     return f"{value:.{digits}f}"

@@ -100,8 +100,15 @@ def _measure(
     for one in front:
         if one.name in trials:
             trial = trials[one.name]
-            one.golden = float(trial.off[order].mean())
+            one.golden = _golden_distance(material, trial, order)
             one.wire = weigh_files(trial.files, job.bases)
+
+
+def _golden_distance(material: Material, trial: Trial, order: list[int]) -> float:
+    """Run a candidate on what would be its golden inputs; return how far off it is."""
+    rows = np.array(order)
+    answers = trial.loaded.run_all(material.evaluation.take(rows))
+    return evaluate.relative_distance(answers, material.exam.answers[rows])
 
 
 def _time(material: Material, front: list[Candidate], trials: dict[str, Trial]) -> None:

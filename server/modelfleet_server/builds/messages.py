@@ -225,6 +225,7 @@ class AnswerJob(msgspec.Struct, frozen=True, kw_only=True, tag="answer"):
         evaluation: Path of the evaluation set.
         schema: Of the master.
         samples: So many at most.
+        least: So many whatever it takes, if there are as many.
         enough_s: After so many seconds of CPU time no further samples are begun.
         answers: Where the first output goes, as NumPy's npy.
     """
@@ -233,6 +234,7 @@ class AnswerJob(msgspec.Struct, frozen=True, kw_only=True, tag="answer"):
     evaluation: str
     schema: Schema
     samples: int
+    least: int = 0
     enough_s: float = 60.0
     answers: str
 

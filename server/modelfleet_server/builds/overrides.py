@@ -23,8 +23,8 @@ def override(
 ) -> Build:
     """Let a candidate pass the gate, and build again.
 
-    Whoever calls saw to it that `actor` is an approver. The variant carries the metric
-    `parity-override`: who signs the release signs that too, and reads it before.
+    Whoever calls saw to it that `actor` is an approver. The variant says who and why
+    (`waiver`): who signs the release signs that too, and reads it before.
 
     Raises:
         BuildNotFoundError: There is none of this id.
@@ -46,5 +46,6 @@ def override(
     }
     record(session, actor, "build.overridden", build.version_id, detail, at_ms=at_ms)
     build.override = wish.candidate
+    build.override_by, build.override_reason = actor, wish.reason
     session.add(build)
     return service.retry(session, build_id, actor=actor, at_ms=at_ms)

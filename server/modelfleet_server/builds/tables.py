@@ -22,6 +22,8 @@ class Build(SQLModel, table=True):
         reason: Why it failed, in words.
         hint: What to do about it.
         override: The candidate that an approver let pass the gate; empty for none.
+        override_by: Who let it pass.
+        override_reason: Why, in their words; signed with the variant.
         built_json: What was built, see `messages.Built`; empty until done.
         queued_ms: When it was asked for, or asked for again.
     """
@@ -37,6 +39,8 @@ class Build(SQLModel, table=True):
     reason: str = ""
     hint: str = ""
     override: str = Field(default="", max_length=32)
+    override_by: str = Field(default="", max_length=128)
+    override_reason: str = ""
     built_json: str = ""
     queued_ms: int = Field(sa_type=BigInt)
     finished_ms: int | None = Field(default=None, sa_type=BigInt)

@@ -30,14 +30,12 @@ class Trial(NamedTuple):
         path: Its graph; other files of it lie beside it, and nothing else.
         loaded: Ready to run.
         memory_mb: What loading it and one run took.
-        off: How far each sample's answer is from the master's, as a share of the largest.
     """
 
     recipe: Recipe
     path: Path
     loaded: evaluate.Loaded
     memory_mb: float
-    off: NDArray[np.float64]
 
     @property
     def files(self) -> list[Path]:
@@ -142,8 +140,9 @@ def attempt(
     trials[recipe.name] = trial
     one.memory_mb, one.size = trial.memory_mb, trial.size
     one.samples = len(answers)
-    np.maximum(material.spreads, trial.off, out=material.spreads)
-    one.distance = float(trial.off.max())
+    spreads = evaluate.distances(answers, material.exam.answers)
+    np.maximum(material.spreads, spreads, out=material.spreads)
+    one.distance = float(spreads.max())
     one.accuracy, one.disagreements = material.exam.grade(answers)
     return one
 
@@ -168,9 +167,7 @@ def _try(
         return loaded
 
     loaded, memory_mb = measure_mb(load)
-    answers = loaded.run_all(material.evaluation)
-    off = evaluate.distances(answers, material.exam.answers)
-    return Trial(recipe, path, loaded, memory_mb, off), answers
+    return Trial(recipe, path, loaded, memory_mb), loaded.run_all(material.evaluation)
 
 
 def _check_door(profile: Profile, path: Path, name: str) -> None:

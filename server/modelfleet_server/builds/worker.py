@@ -13,12 +13,13 @@ from shutil import copyfile
 from typing import NamedTuple
 
 import msgspec
+from msgspec import UNSET
 from sqlmodel import Session
 
 from modelfleet_manifests.digests import EMPTY
 from modelfleet_manifests.errors import ManifestError
 from modelfleet_manifests.profiles.definition import Profile
-from modelfleet_manifests.release import File, Golden, Schema, Variant
+from modelfleet_manifests.release import File, Golden, Schema, Variant, Waiver
 from modelfleet_server.blobs.service import Blob, BlobStore, keep
 from modelfleet_server.builds import children, service
 from modelfleet_server.builds.emulation import Proof, prove, until_proven, with_proof
@@ -34,9 +35,6 @@ from modelfleet_server.kit.db import Database
 from modelfleet_server.kit.errors import AppError
 
 log = logging.getLogger(__name__)
-
-OVERRIDE = "parity-override"
-"""The metric of a variant that an approver let pass the gate: it is signed and shown."""
 
 OnFinished = Callable[[Session, str], None]
 """Called with a version's id once all its variants are there, in that transaction."""
@@ -67,6 +65,7 @@ class Plan(msgspec.Struct, frozen=True):
     calibration: str | None
     schema: Schema
     bases: list[File] = []
+    waiver: Waiver | None = None
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -164,6 +163,9 @@ class Builder:
                 evaluation=material.evaluation,
                 calibration=material.calibration,
                 bases=service.find_bases(session, build),
+                waiver=Waiver(by=build.override_by, reason=build.override_reason)
+                if build.override
+                else None,
                 schema=msgspec.json.decode(tensors, type=Schema),
             )
 
@@ -216,7 +218,7 @@ class Builder:
         now, plan, stored = self._clock(), outcome.plan, outcome.stored
         built = with_proof(stored.built, outcome.proof)
         calibration = plan.calibration if built.calibrated else None
-        variant = make_variant(plan.profile, stored, calibration or "")
+        variant = make_variant(plan.profile, stored, calibration or "", plan.waiver)
         for file in (*variant.files, variant.golden.file):
             keep(session, Blob(file.digest, file.length), at_ms=now)
         for target, patch in stored.packed.items():
@@ -237,7 +239,9 @@ def _ask(run: Run) -> children.Ask:
     return children.Ask(lambda progress: run.progress(*progress), run.stop)
 
 
-def make_variant(profile: str, stored: Stored, calibration: str) -> Variant:
+def make_variant(
+    profile: str, stored: Stored, calibration: str, waiver: Waiver | None = None
+) -> Variant:
     """Return the variant as a release states it; nobody has vouched for it yet."""
     built, golden = stored.built, stored.golden
     return Variant(
@@ -255,5 +259,6 @@ def make_variant(profile: str, stored: Stored, calibration: str) -> Variant:
         toolchain=built.toolchain,
         calibration=calibration,
         vouched="waived",
-        metrics={**built.metrics, **({OVERRIDE: "1"} if built.overridden else {})},
+        metrics=built.metrics,
+        waiver=waiver or UNSET,
     )

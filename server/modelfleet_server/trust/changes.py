@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from msgspec import UNSET
 from tuf.api.metadata import Root, Targets
 
 from modelfleet_manifests.digests import sha256
@@ -263,3 +264,8 @@ def _details(release: Release) -> Iterator[str]:
             f"  variant {variant.name} for {variant.profile}: {size} bytes,"
             f" {metrics or 'not measured'}, {variant.vouched}"
         )
+        if variant.waiver is not UNSET:
+            yield (
+                f"    outside of its budget; {variant.waiver.by} let it pass:"
+                f" {variant.waiver.reason}"
+            )

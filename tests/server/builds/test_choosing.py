@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelfleet_manifests.profiles.definition import Objective, Profile
-from modelfleet_server.builds.choosing import Candidate, choose, interval
+from modelfleet_server.builds.choosing import Candidate, choose, interval, out_of_budget
 from modelfleet_server.builds.errors import ParityError
 from modelfleet_server.builds.profiles import shipped_profiles
 
@@ -166,3 +166,17 @@ def test_the_interval_is_wilsons() -> None:
     assert (round(low, 5), round(high, 5)) == (0.00284, 0.02421)
     assert interval(0, 0) == (0.0, 1.0)
     assert float(Objective().disagreement) > interval(0, 60)[1]
+
+
+def test_what_is_broken_on_golden_inputs_does_not_pass_the_gate() -> None:
+    """Few labels show what a recogniser of text lost; how far its answers are off does."""
+    objective = Objective(golden_distance="0.5")
+    one = Candidate(
+        name="int8", precision="int8", accuracy=0.9, disagreements=0, samples=500,
+        distance=0.9, golden=0.51,
+    )  # fmt: skip
+    said = out_of_budget(one, 0.9, objective)
+    assert "0.5100 of their length" in said
+    assert "golden inputs" in said
+    one.golden = 0.5
+    assert out_of_budget(one, 0.9, objective) == ""

@@ -14,6 +14,7 @@ from tests.support.waiting import eventually
 
 from modelfleet_manifests.digests import EMPTY
 from modelfleet_manifests.profiles.definition import Profile
+from modelfleet_manifests.release import Waiver
 from modelfleet_server.audit.tables import AuditEntry
 from modelfleet_server.blobs.service import BlobStore
 from modelfleet_server.blobs.tables import StoredBlob
@@ -304,7 +305,7 @@ def test_an_approver_lets_a_variant_pass_the_gate_and_that_is_kept(
     with database.read() as session:
         (variant,) = catalog.variants_of(session, version)
         entries = session.exec(select(AuditEntry)).all()
-    assert variant.metrics["parity-override"] == "1"
+    assert variant.waiver == Waiver(by="user:ann", reason=wish.reason)
     (entry,) = [one for one in entries if one.action == "build.overridden"]
     assert entry.actor == "user:ann"
     assert "seen and accepted" in entry.detail

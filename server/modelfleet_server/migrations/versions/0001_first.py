@@ -882,6 +882,8 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("hint", sa.String(), nullable=False),
         sa.Column("override", sa.String(length=32), nullable=False),
+        sa.Column("override_by", sa.String(length=128), nullable=False),
+        sa.Column("override_reason", sa.String(), nullable=False),
         sa.Column("built_json", sa.String(), nullable=False),
         sa.Column(
             "queued_ms",
