@@ -13,9 +13,9 @@ from .container import Op
 from .floats import FORMATS
 from .groups import read_groups
 from .lanes import LaneCode, Lanes, read_lane_head
-from .planes import decode_planes, encode_planes
 from .prediction import Piece, Prediction, Side, predict, restore, subtract
 from .schedule import Refill
+from .sides import pack_sides, unpack_sides
 from .symbols import ALPHABET, ESCAPE, Split, escape, join, lay_joints, split
 from .varints import read_varint, write_varint
 from .words import words_of
@@ -28,6 +28,8 @@ LANES, BOOKS = 1, 2
 _MANTISSAS: Final = {4: FORMATS[1].mantissa, 2: FORMATS[2].mantissa, 1: 1}
 PIECE: Final = 1 << 16
 """Elements that are predicted at once."""
+_FEW: Final = 0.15
+"""Share of symbols that are not 0 below which lanes win without a look at them."""
 _SPARSE: Final = 1.2
 """Bits per symbol below which books are not tried."""
 _NO_CONTEXTS: Final = np.empty(0, np.uint8)
@@ -88,7 +90,7 @@ class SymbolStream:
             at += piece.size
             lefts.append(left if guess.loud is None else left[guess.loud])
             contexts.append(_loud_contexts(guess))
-        head = _pack_sides([sides[number] for number in fresh])
+        head = pack_sides([sides[number] for number in fresh])
         coder, body = self._encode_residuals(lefts, contexts)
         return bytes([coder]) + write_varint(len(head)) + head + body
 
@@ -159,17 +161,11 @@ class SymbolStream:
     def _read_sides(self, packed: memoryview, refill: Refill) -> None:
         fresh = [span.op for span in refill.spans if not span.first]
         sizes = [read_groups(self._ops[number]).total for number in fresh]
-        codes, at = decode_planes(packed, sum(sizes), 2)
-        factors, at = decode_planes(packed[at:], sum(sizes), 4)
-        signed = _unfold(factors)
+        found = unpack_sides(packed, sizes)
         self._sides = {
             span.op: self._sides[span.op] for span in refill.spans if span.op in self._sides
         }
-        at = 0
-        for number, size in zip(fresh, sizes, strict=True):
-            end = at + size
-            self._sides[number] = Side(codes[at:end], signed[at:end])
-            at = end
+        self._sides.update(zip(fresh, found, strict=True))
 
     def _encode_residuals(
         self, lefts: Sequence[Array], contexts: Sequence[Array]
@@ -184,24 +180,35 @@ class SymbolStream:
             return LANES, b""
         columns = Split(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         raw = pack_bits(columns.fields, columns.widths)
-        counts = _count(context, columns.symbols)
-        floor = count_bits(counts) / 8
-        share = floor * 8 / left.size
-        worth = _WORTH * (floor + len(raw))
-        small, sparse = left.size < PIECE, share < _SPARSE
         code = None
-        if sparse or small or floor * (_HUFFMAN - _LEARNING) > worth:
+        if np.count_nonzero(columns.symbols) < _FEW * left.size:
             code = self._lanes.encode(context, columns.symbols)
-        likely = 0.0 if small else floor * _HUFFMAN - worth
-        if code is None or not (sparse or _size_of(code, columns, bits) < likely):
-            books = encode_books(list_books(counts), context, columns.symbols)
-            if code is None or len(books) - worth < _size_of(code, columns, bits):
+        else:
+            books, code = self._compete(context, columns, left.size, len(raw))
+            if code is None:
                 return BOOKS, books + write_varint(len(raw)) + raw
         self._lanes.learn(code)
         if code.escaped.size != np.count_nonzero(columns.symbols == ESCAPE):
             escape(code.escaped, left, columns.fields, columns.widths, bits)
             raw = pack_bits(columns.fields, columns.widths)
         return LANES, code.head + write_varint(len(raw)) + raw + code.words
+
+    def _compete(
+        self, contexts: Array, columns: Split, size: int, raw: int
+    ) -> tuple[bytes, LaneCode | None]:
+        """Return books, and lanes where these are worth it; try what can win only."""
+        counts = _count(contexts, columns.symbols)
+        floor = count_bits(counts) / 8
+        worth = _WORTH * (floor + raw)
+        small, sparse = size < PIECE, floor * 8 < _SPARSE * size
+        code, least = None, 0.0
+        if sparse or small or floor * (_HUFFMAN - _LEARNING) > worth:
+            code = self._lanes.encode(contexts, columns.symbols)
+            least = _size_of(code, columns, self._width * 8)
+            if sparse or not (small or least > floor * _HUFFMAN - worth):
+                return b"", code
+        books = encode_books(list_books(counts), contexts, columns.symbols)
+        return books, None if len(books) - worth < least or code is None else code
 
     def _open_lanes(self, body: memoryview, contexts: Array) -> tuple["_Ready", BitReader]:
         if not contexts.size:
@@ -270,25 +277,3 @@ def _gather(
 
 def _loud_contexts(guess: Prediction) -> Array:
     return guess.contexts if guess.loud is None else guess.contexts[guess.loud]
-
-
-def _pack_sides(sides: Sequence[Side]) -> bytes:
-    if not sides:
-        codes, factors = np.empty(0, np.uint16), np.empty(0, np.int32)
-    else:
-        codes = np.concatenate([side.codes for side in sides])
-        factors = np.concatenate([side.factors for side in sides])
-    return encode_planes(codes) + encode_planes(_fold(factors))
-
-
-def _fold(values: Array) -> Array:
-    """Fold the sign into the lowest bit: 0, -1, 1, -2 become 0, 1, 2, 3."""
-    folded: Array = (values << 1) ^ (values >> (8 * values.itemsize - 1))
-    return folded.view(f"<u{values.itemsize}")
-
-
-def _unfold(words: Array) -> Array:
-    """Undo `_fold`."""
-    one = words.dtype.type(1)
-    values: Array = (words >> one) ^ (words.dtype.type(0) - (words & one))
-    return values.view(f"<i{words.itemsize}")
