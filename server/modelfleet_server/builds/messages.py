@@ -1,4 +1,7 @@
-"""What children of builds are asked, and what they answer."""
+"""What children of builds are asked, and what they answer.
+
+One protocol in one place: a question is read beside its answer.
+"""
 
 import msgspec
 

@@ -12,9 +12,10 @@ from onnx import helper, numpy_helper
 from tests.server.builds.models import CALIBRATION, EVALUATION, dense, digits, save
 from tests.support import system
 
-from modelfleet_manifests.profiles.definition import Emulated, Profile
+from modelfleet_manifests.profiles.definition import Emulated, Objective, Profile
 from modelfleet_manifests.profiles.recipe import RaiseOpset, Recipe, Static
-from modelfleet_server.builds import children, door, emulation
+from modelfleet_server.builds import children, door, emulation, scoring
+from modelfleet_server.builds.choosing import interval
 from modelfleet_server.builds.errors import DatasetError
 from modelfleet_server.builds.launcher import HERE, Machine
 from modelfleet_server.builds.messages import AnswerJob, BuildJob, Built, GradeJob, Scores
@@ -214,6 +215,28 @@ def answers_of(folder: Path, machine: Machine, samples: int = 100) -> Scores:
         master=str(digits()), evaluation=str(EVALUATION), schema=schema, answers=str(path)
     )
     return children.grade(wanted, emulation.NATIVE, ask)
+
+
+@pytest.mark.parametrize(("least", "answered"), [(0, 8), (20, 24), (1000, 100)])
+def test_a_slow_processor_answers_at_least_what_a_proof_needs(
+    tmp_path: Path, least: int, answered: int
+) -> None:
+    asked = AnswerJob(
+        model=str(digits()),
+        evaluation=str(EVALUATION),
+        schema=door.check(digits()).schema,
+        samples=100,
+        least=least,
+        enough_s=0.0,
+        answers=str(tmp_path / "answers.npy"),
+    )
+    assert scoring.answer(asked) == answered
+    assert len(np.load(tmp_path / "answers.npy")) == answered
+
+
+def test_the_fewest_samples_of_a_proof_allow_one_other_answer() -> None:
+    budget = float(Objective().disagreement)
+    assert interval(1, emulation.LEAST)[1] <= budget < interval(2, emulation.LEAST)[1]
 
 
 def test_a_child_may_be_started_by_another_program(tmp_path: Path) -> None:
