@@ -251,10 +251,13 @@ def hash_file(path: Path) -> tuple[str, int]:
         return hash_fd(file.fileno())
 
 
-def hash_fd(fd: int) -> tuple[str, int]:
-    """Return SHA-256 (64 hex) and length of the open file `fd`; its position stays."""
+def hash_fd(fd: int, *, block: int = HASHED) -> tuple[str, int]:
+    """Return SHA-256 (64 hex) and length of the open file `fd`; its position stays.
+
+    Between blocks of `block` bytes it asks for the interpreter.
+    """
     digest, offset = hashlib.sha256(), 0
-    room = memoryview(bytearray(HASHED))
+    room = memoryview(bytearray(block))
     while read := os.preadv(fd, [room], offset):
         digest.update(room[:read])
         offset += read

@@ -10,6 +10,9 @@ from modelfleet_agent import fsio
 from modelfleet_agent.errors import RefusedError, RetryableError
 from modelfleet_agent.store.record import PlacedFile
 
+# A load that asks for the interpreter and does not get a processor holds up every answer.
+BLOCK = 4 << 20
+
 
 class OpenFile:
     """A file of a model, held open so that it can be hashed while it is mapped."""
@@ -44,7 +47,7 @@ class OpenFile:
             RefusedError: `E_DIGEST`: other bytes than were signed.
         """
         try:
-            found, length = fsio.hash_fd(self.fd)
+            found, length = fsio.hash_fd(self.fd, block=BLOCK)
         except OSError as error:
             what = f"cannot read {self.path}: {error.strerror}"
             raise RetryableError("E_DISK", what) from error
@@ -59,7 +62,7 @@ class OpenFile:
 
     def digests(self) -> tuple[str, str]:
         """Return the digests of what is open and of what its path names ("": nothing)."""
-        mapped = fsio.hash_fd(self.fd)[0]
+        mapped = fsio.hash_fd(self.fd, block=BLOCK)[0]
         try:
             there, held = self.path.stat(), os.fstat(self.fd)
             if (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino):
