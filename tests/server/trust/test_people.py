@@ -1,11 +1,14 @@
 """People who come, leave or lose their keys; each on devices, one a year behind."""
 
 import pytest
+from sqlmodel import select
 from tests.support.fleet import id_of, make_release
 from tests.support.people import Office, Person, TrustDevice, key_set, may_sign
 from tuf.api.metadata import Metadata
 
 from modelfleet_manifests.keys import PrivateKey
+from modelfleet_server.audit.tables import AuditEntry
+from modelfleet_server.console.fleet import Ask, NeedView, fleet_view
 from modelfleet_server.kit.errors import InvalidError
 from modelfleet_server.trust import (
     proposing,
@@ -67,6 +70,30 @@ def test_a_device_a_year_behind_follows_the_growth(
     assert device.refresh(SECOND).code == ""
     assert device.state.is_fresh(office.now)
     assert device.listed == {id_of(FIRST), id_of(SECOND)}
+
+
+def needs(office: Office) -> list[NeedView]:
+    """What the console shows as waiting for a person."""
+    with office.database.read() as session:
+        return fleet_view(session, Ask(), now_ms=office.now).needs
+
+
+def test_console_and_audit_say_who_approved_and_how_many_are_missing(
+    office: Office,
+) -> None:
+    ann, ben, _ = grow(office)
+    proposal = _propose(office)
+    office.sign(proposal, ann)
+    (need,) = needs(office)
+    assert need.text.endswith("waits for 1 signature, signed by ann")
+    assert need.command == f"modelfleet approve {proposal[:8]}"
+    office.sign(proposal, ben)
+    assert needs(office) == []
+    with office.database.read() as session:
+        entries = session.exec(select(AuditEntry)).all()
+    signed = [one.actor for one in entries if one.action == "proposal.signed"]
+    assert signed[-2:] == ["user:ann", "user:ben"]
+    assert [one.action for one in entries][-1] == "proposal.published"
 
 
 def test_one_of_each_group_must_sign(office: Office, device: TrustDevice) -> None:
