@@ -42,8 +42,8 @@ _WHOLE: Final = np.uint32(_TOTAL)
 _SLOT_MASK: Final = np.uint32(_TOTAL - 1)
 _SHIFT: Final = np.uint32(PROB_BITS)
 FREQUENCY: Final = np.uint32(19)
-BIAS: Final = np.uint32(6)
-_SYMBOL: Final = np.uint32(63)
+SYMBOL: Final = np.uint32(13)
+_SYMBOLS: Final = np.uint32(63)
 _FULL: Final = np.uint32(32 - PROB_BITS)
 _LIMIT: Final = np.uint32(_LOW)
 _WORD: Final = np.uint32(16)
@@ -55,7 +55,7 @@ class DecodingTables(NamedTuple):
 
     Attributes:
         places: Per context where its table starts in `entries`, int64.
-        entries: `frequency << 19 | (slot - start) << 6 | symbol` per slot, uint32.
+        entries: `frequency << 19 | symbol << 13 | slot - start` per slot, uint32.
     """
 
     places: Array
@@ -244,7 +244,8 @@ class Decoder:
             slots = tables.places.take(contexts[start:stop])
             found = np.empty(stop - start, np.uint32)
             self._run(start, stop, tables.entries, slots, found)
-            found &= _SYMBOL
+            found >>= SYMBOL
+            found &= _SYMBOLS
             symbols[start:stop] = found
             self._done = stop
 
@@ -269,15 +270,15 @@ class Decoder:
             state >>= _SHIFT
             np.right_shift(entry, FREQUENCY, out=spare)
             state *= spare
-            np.right_shift(entry, BIAS, out=spare)
-            spare &= _SLOT_MASK
+            np.bitwise_and(entry, _SLOT_MASK, out=spare)
             state += spare
             low = (state < _LIMIT).nonzero()[0]
-            renewed = state[low] << _WORD
+            renewed = state.take(low) << _WORD
             end = at + low.size
             if end > words.size:
                 raise ValueError("too few words")
-            state[low] = renewed | words[at:end]
+            renewed |= words[at:end]
+            state[low] = renewed
             at = end
             if last == stop:
                 break

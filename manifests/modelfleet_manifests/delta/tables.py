@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .rans import BIAS, FREQUENCY, PROB_BITS, DecodingTables
+from .rans import FREQUENCY, PROB_BITS, SYMBOL, DecodingTables
 from .symbols import ALPHABET, ESCAPE, FINE, SIDE, bin_powers, bin_sizes
 
 Array = NDArray[Any]
@@ -118,13 +118,13 @@ class Tables:
             return self._held[1]
         self._held = None  # before the next ones are made: they are large
         freqs, starts = self._freqs[contexts].ravel(), self._starts[contexts].ravel()
-        heads = np.tile(np.arange(ALPHABET, dtype=np.uint32), contexts.size)
+        heads = np.tile(np.arange(ALPHABET, dtype=np.uint32) << SYMBOL, contexts.size)
         heads |= freqs << FREQUENCY
-        heads -= starts << BIAS
+        heads -= starts
         entries = np.repeat(heads, freqs)
         # within a run of one symbol, slot - start counts up from 0
         rows = entries.reshape(-1, _TOTAL)
-        rows += np.arange(_TOTAL, dtype=np.uint32) << BIAS
+        rows += np.arange(_TOTAL, dtype=np.uint32)
         places = np.zeros(len(self._freqs), np.int64)
         places[contexts] = np.arange(contexts.size) << PROB_BITS
         tables = DecodingTables(places, entries)
