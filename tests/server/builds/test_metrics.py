@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from modelfleet_server.builds.errors import DatasetError
+from modelfleet_server.builds.evaluate import relative_distance
 from modelfleet_server.builds.metrics import find_metric, own
 from modelfleet_server.builds.metrics.detection import overlap
 from modelfleet_server.builds.metrics.text import distance, read
@@ -218,3 +219,13 @@ def test_an_own_metric_that_fails_is_told(
     install(what)
     with pytest.raises(DatasetError, match=words):
         find_metric("mine").check(floats([1]), np.array([1]))
+
+
+def test_how_far_answers_are_off_is_a_share_of_their_length() -> None:
+    one = np.array([[3.0, 4.0]], np.float32)
+    assert relative_distance(one, one) == 0
+    assert relative_distance(one * 1.5, one) == pytest.approx(0.5)
+    assert relative_distance(-9 * one, one) == 1  # what is further off is no worse
+    assert relative_distance(one[:, :1], one) == 1
+    words = np.array(["a", "b", "c", "d"])
+    assert relative_distance(words, np.array(["a", "b", "c", "x"])) == 0.5
