@@ -127,7 +127,7 @@ def _measure(subject: Subject, profile: str, folder: Path) -> dict[str, Any]:
         "variant": built.recipe_name,
         "precision": built.precision,
         "accuracy": round(chosen.accuracy or 0, 4),
-        "accuracy_drop": round(accuracy - (chosen.accuracy or 0), 4),
+        "accuracy_drop": round(accuracy - (chosen.accuracy or 0), 4) or 0.0,
         "latency_ratio": round((chosen.latency_ms or 0) / (full.latency_ms or 1), 3),
         "latency_ms": chosen.latency_ms,
         "size_ratio": round((chosen.size or 0) / subject.master.stat().st_size, 3),
