@@ -42,7 +42,7 @@ class NaclKey(Key):
             PublicKey(self.keyval["public"]).verify(
                 data, bytes.fromhex(signature.signature)
             )
-        except (ManifestError, ValueError, KeyError) as error:
+        except (ManifestError, ValueError, KeyError, TypeError) as error:
             raise UnverifiedSignatureError(f"key {self.keyid}: {error}") from None
 
 

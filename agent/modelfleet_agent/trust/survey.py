@@ -228,5 +228,8 @@ def _wishes(want: Collection[Wish], listed: Mapping[str, str]) -> dict[str, set[
 
 def _signers(targets: Targets, name: str) -> Signers:
     role = targets.get_delegated_role(name)
-    keys = {one: targets.get_key(one).keyval["public"] for one in role.keyids}
+    known = targets.delegations.keys if targets.delegations else {}
+    keys = {
+        one: str(known[one].keyval.get("public", "")) for one in role.keyids if one in known
+    }
     return Signers(keys=keys, threshold=role.threshold)

@@ -4,140 +4,23 @@ Nothing stands in for anything here: a walk says what it wants to read, fetch an
 the tests answer from a dictionary, which is all that a walk can see of a disk and a server.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cache
 from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.solo import DAY, SoloFleet, make_release
+from tests.support.walks import MODEL, NONCE, Device, history
 from tuf.api.exceptions import (
     DownloadError,
     DownloadHTTPError,
     DownloadLengthMismatchError,
-    RepositoryError,
 )
 
-from modelfleet_agent.errors import AgentError, RetryableError
+from modelfleet_agent.errors import RetryableError
 from modelfleet_agent.trust.floors import ONLINE, Floors
-from modelfleet_agent.trust.messages import Wish
-from modelfleet_agent.trust.state import TrustState
-from modelfleet_agent.trust.steps import Elapsed, Fetch, Read, Step, Write
-from modelfleet_agent.trust.survey import Survey
+from modelfleet_agent.trust.steps import Elapsed, Fetch, Step
 from modelfleet_manifests.names import release_path
 from modelfleet_manifests.recalls import names_of
-from modelfleet_manifests.release import ReleaseRef
-
-NONCE = "5" * 32
-MODEL = "demo/digits"
-Fail = Callable[[Step], Exception | None]
-
-
-@dataclass(frozen=True)
-class History:
-    """What a fleet published, one after the other, all of it honestly signed."""
-
-    fleet: SoloFleet
-    refs: list[ReleaseRef]
-    states: list[dict[str, bytes]]
-
-
-@cache
-def history() -> History:
-    """Releases, recalls, floors up and down, and new online keys."""
-    fleet = SoloFleet()
-    refs: list[ReleaseRef] = []
-    states: list[dict[str, bytes]] = []
-
-    def publish() -> None:
-        fleet.publish()
-        states.append(dict(fleet.files.metadata))
-
-    for number in range(4):
-        made = make_release(fleet.files, f"1.{number}.0")
-        refs.append(fleet.add_release(made))
-        publish()
-        fleet.now += DAY
-        if number == 1:
-            fleet.stop(refs[0].id)
-            fleet.set_floor(MODEL, "1.1.0")
-            publish()
-        if number == 2:
-            fleet.rotate_online()
-            fleet.revoke("c" * 64)
-            publish()
-    fleet.set_floor(MODEL, "1.0.0")
-    publish()
-    return History(fleet, refs, states)
-
-
-@dataclass
-class Device:
-    """What a walk can see of a device: some bytes by path, and what was believed."""
-
-    disk: dict[str, bytes] = field(default_factory=dict)
-    steps: list[Step] = field(default_factory=list)
-    floors: Floors = field(default_factory=lambda: Floors(fleet=history().fleet.id))
-    state: TrustState = field(default_factory=lambda: TrustState(fleet=history().fleet.id))
-
-    def refresh(
-        self, served: dict[str, bytes], *, fail: Fail = lambda _: None, cut: int = -1
-    ) -> Exception | None:
-        """Walk once; `cut`: the walk is dropped at the step with this number."""
-        known = history()
-        want = [Wish(release_path(one.model, one.version), one.id) for one in known.refs]
-        survey = Survey.begin(known.fleet.root, self.state, self.floors, NONCE)
-        walk, self.steps = survey.walk(want), []
-        try:
-            step = walk.send(None)
-            while len(self.steps) != cut:
-                self.steps.append(step)
-                try:
-                    failure = fail(step)
-                    if failure is not None:
-                        raise failure
-                    reply = self._reply(step, served)
-                except (DownloadError, RetryableError) as error:
-                    step = walk.throw(error)
-                else:
-                    step = walk.send(reply)
-            walk.close()
-        except StopIteration as end:
-            self.state = end.value
-        except (RepositoryError, DownloadError, AgentError) as error:
-            return error
-        finally:
-            self.floors = survey.floors
-        return None
-
-    def _reply(self, step: Step, served: dict[str, bytes]) -> bytes | int | None:
-        match step:
-            case Read():
-                return self.disk.get(step.path)
-            case Write():
-                self.disk[step.path] = step.data
-                return None
-            case Elapsed():
-                return 0
-            case Fetch():
-                return self._serve(step.path, served)
-
-    def _serve(self, path: str, served: dict[str, bytes]) -> bytes:
-        known = history()
-        kind, _, name = path.removeprefix("/tuf/").partition("/")
-        if kind == "time":
-            return known.fleet.time_token(name)
-        files = served if kind == "metadata" else known.fleet.files.targets
-        data = files.get(unquote(name))
-        if data is None:
-            raise DownloadHTTPError(path, 404)
-        return data
-
-    @property
-    def fetched(self) -> list[str]:
-        return [one.path for one in self.steps if isinstance(one, Fetch)]
 
 
 def check_nothing_is_forgotten(before: Floors, after: Floors) -> None:
@@ -198,7 +81,7 @@ def test_nothing_is_kept_before_it_is_verified() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_whatever_is_served_in_any_order_nothing_is_forgotten(
     served: list[tuple[int, bool]],
 ) -> None:
@@ -232,7 +115,7 @@ ERRORS: list[Exception] = [
     st.integers(0, 40),
     st.sampled_from([*ERRORS, None]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_whatever_step_fails_or_is_the_last_the_next_honest_walk_ends_well(
     begin: int, served: int, at: int, error: Exception | None
 ) -> None:
@@ -258,7 +141,7 @@ def test_whatever_step_fails_or_is_the_last_the_next_honest_walk_ends_well(
 
 
 @given(st.integers(0, 9), st.integers(0, 1 << 16), st.integers(0, 7))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_altered_bytes_are_refused_or_change_nothing(which: int, at: int, bit: int) -> None:
     known, device, honest = history(), Device(), Device()
     honest.refresh(known.states[-1])

@@ -121,6 +121,7 @@ def test_a_stolen_time_key_is_replaced_and_tells_no_device_the_time_any_more(
         open_token(forged, keys, 1, fleet=device.fleet, nonce="1" * 32)
 
 
+@pytest.mark.slow
 def test_a_device_a_year_behind_catches_up_with_every_recovery_at_once(
     office: Office, device: TrustDevice, url: str, tmp_path: Path
 ) -> None:
