@@ -33,7 +33,8 @@ def bound_bytes(old: bytes, new: bytes) -> float:
         if pair.equal:
             continue
         body = after[pair.new.offset : pair.new.offset + pair.new.length]
-        if pair.old is None or pair.new.element.width > 4:
+        retyped = pair.old is not None and pair.old.dtype != pair.new.dtype
+        if pair.old is None or retyped or pair.new.element.width > 4:
             rest += body
             continue
         base = before[pair.old.offset : pair.old.offset + pair.old.length]

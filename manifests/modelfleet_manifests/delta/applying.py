@@ -4,16 +4,23 @@ import hashlib
 from collections.abc import Callable
 from typing import Final
 
+import numpy as np
+
 from .coding import SymbolStream
 from .container import SYMBOLS, Header, Op, PatchSource, read_block, read_head
 from .elements import decode_elements
 from .errors import WrongBaseError, WrongResultError, WrongTargetError
+from .floats import WIDTHS, cast
 from .memory import keep_freed_memory
-from .schedule import TEXT, Copy, Emit, Refill, list_old_text, plan_steps, width_of
+from .schedule import TEXT, Cast, Copy, Emit, Refill, list_old_text, plan_steps, width_of
 from .text import Text, decode_text
+from .words import words_of
 
 CHUNK: Final = 1 << 20
 """Bytes read or written at once."""
+
+_CAST_AT_ONCE: Final = 1 << 17
+"""Floats."""
 
 ReadOld = Callable[[int, int], bytes | memoryview]
 
@@ -139,12 +146,26 @@ def _run(
         match step:
             case Copy(base, length):
                 _copy(read_old, base, length, output)
+            case Cast():
+                _cast(read_old, step, output)
             case Emit(stream, length):
                 output.put(ready[stream][:length])
                 ready[stream] = ready[stream][length:]
             case Refill():
                 ready.pop(step.stream, None)
                 ready[step.stream] = decoder.refill(step)
+
+
+def _cast(read_old: ReadOld, step: Cast, output: _Output) -> None:
+    old_width, width = WIDTHS[step.old_kind], WIDTHS[step.new_kind]
+    count = step.length // width
+    for at in range(0, count, _CAST_AT_ONCE):
+        size = min(_CAST_AT_ONCE, count - at) * old_width
+        data = read_old(step.base + at * old_width, size)
+        if len(data) != size:
+            return  # the old file shrank after its check; the digest will say so
+        made = cast(words_of(data, old_width), step.old_kind, step.new_kind)
+        output.put(made.view(np.uint8).data)
 
 
 def _copy(read_old: ReadOld, base: int, length: int, output: _Output) -> None:

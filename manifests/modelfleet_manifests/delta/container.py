@@ -48,10 +48,14 @@ class Method(IntEnum):
     """Difference to old 8-bit elements whose scale and zero point moved, as symbols."""
     NOVEL = 7
     """Floats without an old tensor, as symbols."""
+    CAST = 8
+    """The floats of the old file in another format."""
 
 
 SYMBOLS: Final = 0x10
 """Bit of a stream's number; the rest is the width of its elements."""
+_FORMAT_WIDTHS: Final = {1: 4, 2: 2, 3: 2}
+"""Bytes of float32, float16 and bfloat16."""
 _SYMBOL_METHODS: Final = frozenset({Method.SCALED, Method.AFFINE, Method.NOVEL})
 
 
@@ -80,14 +84,29 @@ class Op(NamedTuple):
         return 0 if self.method is Method.HIDE else self.length
 
     @property
+    def old_length(self) -> int:
+        """Return the bytes of the old file that belong to this op, if it reads any.
+
+        Raises:
+            ValueError: Its parameters are impossible.
+        """
+        if self.method is not Method.CAST:
+            return self.length
+        if len(self.params) != 2 or _FORMAT_WIDTHS.get(self.params[1]) != self.width:  # noqa: PLR2004
+            raise ValueError("formats of another width")
+        if self.params[0] not in _FORMAT_WIDTHS:
+            raise ValueError("unknown format")
+        return self.length // self.width * _FORMAT_WIDTHS[self.params[0]]
+
+    @property
     def reads_old(self) -> bool:
-        """Return whether `old[base:base + length]` belongs to this op."""
+        """Return whether `old[base:base + old_length]` belongs to this op."""
         return self.method not in (Method.FRESH, Method.NOVEL)
 
     @property
     def is_coded(self) -> bool:
         """Return whether its elements come from blocks."""
-        return self.method not in (Method.COPY, Method.HIDE)
+        return self.method not in (Method.COPY, Method.HIDE, Method.CAST)
 
     @property
     def stream(self) -> int:
@@ -210,7 +229,7 @@ def _pack_table(ops: Sequence[Op]) -> bytes:
         step = op.base - end - op.gap if op.reads_old else 0
         bases.append(fold_sign(step))
         if op.reads_old:
-            end = op.base + op.length
+            end = op.base + op.old_length
     columns: tuple[Iterable[int], ...] = (
         (op.method << 2 | op.width.bit_length() - 1 for op in ops),
         (op.gap for op in ops),
@@ -243,7 +262,7 @@ def _unpack_table(table: bytes) -> list[Op]:
         if op.reads_old:
             base = end + gap + unfold_sign(step)
             op = op._replace(base=base)
-            end = base + length
+            end = base + op.old_length
         ops.append(op)
     if at != len(table):
         raise ValueError("bytes after the last row")
@@ -256,7 +275,7 @@ def _check_ops(source: PatchSource, header: Header, ops: Sequence[Op]) -> None:
         made += op.gap + op.made
         if op.length < 1 or op.length % op.width:
             raise source.broken(f"op of {op.length} bytes with elements of {op.width}")
-        if op.reads_old and not 0 <= op.base <= header.old_size - op.length:
+        if op.reads_old and not 0 <= op.base <= header.old_size - op.old_length:
             raise source.broken("op reads outside the old file")
         if made > header.new_size:
             raise source.broken("ops make more than the new file")

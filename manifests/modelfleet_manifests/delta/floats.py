@@ -22,6 +22,8 @@ class Format(NamedTuple):
 
 
 _REBIAS: Final = np.uint32((127 - 15) << 23)
+WIDTHS: Final = {1: 4, 2: 2, 3: 2}
+"""Bytes, by the key of `FORMATS`."""
 FORMATS: Final = {1: Format(23, 127, 255), 2: Format(10, 15, 31), 3: Format(7, 127, 255)}
 
 
@@ -69,6 +71,24 @@ def to_float32(words: Array, kind: int) -> Array:
     if kind == 2:  # noqa: PLR2004 - float16
         return words.view(np.float16).astype(np.float32)
     return (words.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def is_finite(words: Array, kind: int) -> bool:
+    """Return whether all of the numbers are."""
+    return bool(exponents(words, kind).max(initial=0) < FORMATS[kind].mask)
+
+
+def cast(words: Array, old_kind: int, new_kind: int) -> Array:
+    """Return the numbers in another format, to the nearest, ties to even."""
+    values = to_float32(words, old_kind)
+    if new_kind == 1:
+        return values.view(np.uint32)
+    if new_kind == 2:  # noqa: PLR2004 - float16
+        with np.errstate(all="ignore"):
+            return values.astype(np.float16).view(np.uint16)
+    bits = values.view(np.uint32)
+    even = (bits >> np.uint32(16)) & np.uint32(1)
+    return ((bits + np.uint32(0x7FFF) + even) >> np.uint32(16)).astype(np.uint16)
 
 
 def _multiply_singles(magnitude: Array, factors: Array) -> Array:

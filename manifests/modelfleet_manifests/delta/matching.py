@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .comparing import same_bytes
-from .tensors import Tensor
+from .tensors import FORMAT_OF, Tensor
 from .words import words_of
 
 Array = NDArray[Any]
@@ -93,10 +93,13 @@ def _split_grown(
 ) -> list[Pair]:
     """Return a pair of the rows before those that came or went, and one of those after.
 
-    Rows that came are a pair without an old tensor.
+    Rows that came are a pair without an old tensor. A tensor of another type is one pair.
     """
+    if base.dtype != tensor.dtype:
+        same = base.dims == tensor.dims and {base.dtype, tensor.dtype} <= set(FORMAT_OF)
+        return [Pair(tensor, base if same else None, equal=False)]
     before, after = base.shape[0], tensor.shape[0]
-    fits = base.dtype == tensor.dtype and base.shape[1:] == tensor.shape[1:]
+    fits = base.shape[1:] == tensor.shape[1:]
     if not fits or len(tensor.shape) == 1 or before == after:
         return [Pair(tensor, None, equal=False)]
     head = find_cut(_rows(old, base), _rows(new, tensor))

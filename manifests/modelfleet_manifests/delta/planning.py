@@ -8,10 +8,11 @@ import numpy as np
 from .choosing import Choice, choose
 from .comparing import common_head, common_tail, same_bytes
 from .container import MAX_OPS, Method, Op
+from .floats import cast, is_finite
 from .matching import Pair, match_tensors
 from .packing import pack
 from .prediction import Side
-from .tensors import Tensor, fit_tensors, scan_model
+from .tensors import FORMAT_OF, Tensor, fit_tensors, scan_model
 from .wire import WireError
 
 MIN_FRESH_BYTES: Final = 256
@@ -97,6 +98,10 @@ def _plan_tensor(old: memoryview, new: memoryview, pair: Pair) -> _Row | None:
     if base is not None and pair.equal:
         copy = Op(Method.COPY, 1, 0, tensor.length, base.offset, b"")
         return _Row(tensor, Choice(copy, None, 0.0))
+    if base is not None and base.dtype != tensor.dtype:
+        if row := _plan_cast(old, new, tensor, base):
+            return row
+        base = None
     if base is None and tensor.length < MIN_FRESH_BYTES:
         return None
     before = None if base is None else old[base.offset : base.offset + base.length]
@@ -104,6 +109,25 @@ def _plan_tensor(old: memoryview, new: memoryview, pair: Pair) -> _Row | None:
     if base is not None and choice.op.reads_old:
         choice = choice._replace(op=choice.op._replace(base=base.offset))
     return _Row(tensor, choice)
+
+
+def _plan_cast(
+    old: memoryview, new: memoryview, tensor: Tensor, base: Tensor
+) -> _Row | None:
+    """Return how to make a tensor of the same numbers in another format; None if not so."""
+    kinds = FORMAT_OF[base.dtype], FORMAT_OF[tensor.dtype]
+    (width, _), (old_width, _) = tensor.element, base.element
+    step = _AROUND
+    for at in range(0, tensor.length // width, step):
+        size = min(step, tensor.length // width - at)
+        words = np.frombuffer(old, f"<u{old_width}", size, base.offset + at * old_width)
+        if not is_finite(words, kinds[0]):
+            return None  # which NaN comes out is not the same everywhere
+        there = np.frombuffer(new, f"<u{width}", size, tensor.offset + at * width)
+        if not np.array_equal(cast(words, *kinds), there):
+            return None
+    op = Op(Method.CAST, width, 0, tensor.length, base.offset, bytes(kinds))
+    return _Row(tensor, Choice(op, None, 0.0))
 
 
 def _keep_largest(rows: list[_Row]) -> list[_Row]:
@@ -141,7 +165,7 @@ def _merge_copies(old: memoryview, new: memoryview, rows: Sequence[_Row]) -> Pla
 
 def _hide_rest(tensors: Sequence[Tensor], ops: Sequence[Op]) -> list[Op]:
     """Return ops that keep unused old tensors out of the old text."""
-    used = sorted((op.base, op.base + op.length) for op in ops if op.reads_old)
+    used = sorted((op.base, op.base + op.old_length) for op in ops if op.reads_old)
     starts = np.array([start for start, _ in used], np.int64)
     hidden: list[Op] = []
     for tensor in tensors[: MAX_OPS // 2]:

@@ -9,7 +9,7 @@ needed: a reader never seeks in the patch, and holds one block of each stream at
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from .container import SYMBOLS, Header, Op
+from .container import SYMBOLS, Header, Method, Op
 
 TEXT_BLOCK: Final = 1 << 20
 """Bytes of text per block."""
@@ -49,7 +49,16 @@ class Copy(NamedTuple):
     length: int
 
 
-Step = Refill | Emit | Copy
+class Cast(NamedTuple):
+    """Write floats of the old file in another format: `length` bytes; kinds of floats."""
+
+    base: int
+    length: int
+    old_kind: int
+    new_kind: int
+
+
+Step = Refill | Emit | Copy | Cast
 
 
 def width_of(stream: int) -> int:
@@ -86,6 +95,8 @@ def plan_steps(header: Header, ops: Sequence[Op]) -> Iterator[Step]:
         yield from feed(TEXT, op.gap)
         if op.is_coded:
             yield from feed(op.stream, op.length)
+        elif op.method is Method.CAST:
+            yield Cast(op.base, op.length, *op.params)
         elif op.made:
             yield Copy(op.base, op.length)
     yield from feed(TEXT, text)
@@ -93,7 +104,7 @@ def plan_steps(header: Header, ops: Sequence[Op]) -> Iterator[Step]:
 
 def list_old_text(header: Header, ops: Iterable[Op]) -> list[tuple[int, int]]:
     """Return (offset, length) of the old ranges that no op reads or hides, in order."""
-    taken = sorted((op.base, op.base + op.length) for op in ops if op.reads_old)
+    taken = sorted((op.base, op.base + op.old_length) for op in ops if op.reads_old)
     gaps: list[tuple[int, int]] = []
     end = 0
     for start, stop in taken:

@@ -56,6 +56,8 @@ ELEMENTS: Final[Mapping[int, Element]] = MappingProxyType(
 """`TensorProto.DataType` to element; complex numbers are two floats, the rest are bytes."""
 
 BFLOAT16: Final = 16
+FORMAT_OF: Final[Mapping[int, int]] = MappingProxyType({1: 1, 10: 2, BFLOAT16: 3})
+"""`TensorProto.DataType` to the kind of float, of those that are cast."""
 _BYTE: Final = Element(1, Kind.OPAQUE)
 
 

@@ -74,6 +74,7 @@ def cases() -> list[Case]:
         (generator.bytes(4000), generator.bytes(4000)),
         (make_model({"a": codes}), make_model({"a": codes, "b": moved["n"]})),
         (make_model({"h": many}), make_model({"h": fine_tune(many, 9, 1e-3)})),
+        (make_model({"f": floats}), make_model({"f": floats.astype("float16")})),
     ]
     return [Case(old, new, take_apart(delta.encode(old, new))) for old, new in pairs]
 

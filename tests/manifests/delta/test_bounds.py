@@ -34,16 +34,24 @@ def test_an_identical_model_of_many_tensors_costs_a_head() -> None:
 
 
 @pytest.mark.parametrize("back", [False, True])
-def test_a_retyped_tensor_costs_no_more_than_a_new_one(*, back: bool) -> None:
+def test_retyped_tensors_cost_little(*, back: bool) -> None:
+    wide = {f"w{n}": make_weights(n, shape=(300, 200)) for n in range(3)}
+    narrow = {name: value.astype(np.float16) for name, value in wide.items()}
+    again = {name: value.astype(np.float32) for name, value in narrow.items()}
+    old, new = make_model(narrow if back else wide), make_model(again if back else narrow)
+    patch = round_trip(old, new)
+    assert len(patch) < 1024 + 16 * 3
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_tensor_retyped_and_trained_costs_no_more_than_a_new_one(*, back: bool) -> None:
     wide = make_weights(1, shape=(300, 200))
-    narrow = wide.astype(np.float16)
-    old, new = (narrow, narrow.astype(np.float32)) if back else (wide, narrow)
+    narrow = fine_tune(wide, 2, rate=1e-3).astype(np.float16)
+    old, new = (narrow, fine_tune(wide, 3)) if back else (wide, narrow)
     rest = make_layers()
     patch = round_trip(make_model(rest | {"w": old}), make_model(rest | {"w": new}))
     fresh = round_trip(make_model(rest), make_model(rest | {"w": new}))
     assert len(patch) < len(fresh) + 64
-    # of a float32 that was a float16, half of the bits are always zero
-    assert len(patch) < narrow.nbytes * 0.95
 
 
 @pytest.mark.parametrize("kind", ["float_data", "int32_data"])

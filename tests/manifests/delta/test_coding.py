@@ -127,6 +127,18 @@ def test_odd_floats_are_predicted_as_they_were(kind: int) -> None:
     assert np.array_equal(floats.scale(words, factors, kind)[0], words)
 
 
+def test_floats_are_cast_to_the_nearest_with_ties_to_even() -> None:
+    words = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0xC0490FDB, 0], "<u4")
+    brains = floats.cast(words, 1, 3)
+    assert brains.tolist() == [0x3F80, 0x3F82, 0x3F81, 0xC049, 0]
+    assert np.array_equal(floats.cast(brains, 3, 1), brains.astype("<u4") << 16)
+    halves = floats.cast(words, 1, 2)
+    assert np.array_equal(
+        halves.view(np.float16), words.view(np.float32).astype(np.float16)
+    )
+    assert np.array_equal(floats.cast(floats.cast(halves, 2, 1), 1, 2), halves)
+
+
 def test_a_factor_must_be_above_zero() -> None:
     words = np.arange(4, dtype="<u4")
     op = Op(Method.SCALED, 4, 0, 16, 0, bytes([1, 4, 4, 1]))

@@ -92,6 +92,7 @@ def header_for(new_size: int) -> Header:
         Op(Method.SUBTRACT, 4, 0, 6, 0, b""),
         Op(Method.COPY, 1, 0, 0, 0, b""),
         Op(Method.FRESH, 1, 0, 8, 0, bytes(65)),
+        Op(Method.CAST, 2, 0, 8, len(OLD) - 15, bytes([1, 2])),
     ],
 )
 def test_an_op_that_cannot_be_is_refused(op: Op) -> None:
