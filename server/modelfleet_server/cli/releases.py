@@ -131,6 +131,12 @@ def tell_variants(screen: Screen, variants: list[Json]) -> None:
         for one in variants
     ]
     screen.table(METRICS, rows)
+    for one in variants:
+        if waiver := one.get("waiver"):
+            screen.say(
+                f"{one['name']} is outside of its budget; {waiver['by']} let it pass: "
+                f"{waiver['reason']}"
+            )
 
 
 def _latency(value: str | None) -> str:

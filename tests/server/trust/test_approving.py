@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from sqlmodel import Session
 from tests.support.fleet import (
     ACTOR,
     NOW,
     FleetUnderTest,
+    fetcher,
     id_of,
     make_release,
 )
@@ -17,7 +19,7 @@ from tests.support.fleet import (
 from modelfleet_manifests.canonical import canonical
 from modelfleet_manifests.digests import sha256
 from modelfleet_manifests.keys import PrivateKey
-from modelfleet_manifests.release import write_release
+from modelfleet_manifests.release import Waiver, read_release, write_release
 from modelfleet_server.trust import approving, proposing, recalling
 from modelfleet_server.trust.approving import InForce, ProposalCopy
 from modelfleet_server.trust.changes import RefusedError
@@ -55,6 +57,27 @@ def test_every_change_of_a_first_release_is_said(
         "devices may return from it to: none",
     ):
         assert expected in words
+
+
+def test_who_let_a_variant_pass_the_gate_and_why_is_said_and_signed(
+    session: Session, fleet: FleetUnderTest
+) -> None:
+    usual = make_release()
+    first, second = usual.variants
+    waiver = Waiver(by="user:ann", reason="the plant accepts it until 1.1.0")
+    waived = msgspec.structs.replace(first, waiver=waiver)
+    release = msgspec.structs.replace(usual, variants=[waived, second])
+    proposal = proposing.propose_release(
+        session, release, slots=["digits"], actor=ACTOR, now_ms=NOW
+    )
+    copy = fleet.copy_of(session, proposal)
+    held = approving.fetch_in_force(fetcher(session), fleet.fleet, copy.roles)
+    words = "\n".join(approving.describe(copy, held))
+    said = "outside of its budget; user:ann let it pass: the plant accepts it until 1.1.0"
+    assert words.count(said) == 1
+    (read,) = (read_release(data) for data in copy.targets.values())
+    assert read == release
+    assert id_of(release) != id_of(usual)
 
 
 def test_an_approver_signs_every_role_with_the_key_of_that_role(
