@@ -32,7 +32,7 @@ SAMPLE: Final = 1 << 13
 """Elements on which methods compete."""
 _SIDE_BITS: Final = 14
 """Bits that the numbers of a group cost, about."""
-_EXCESS_STEP: Final = 4
+_EXCESS_STEP: Final = 6
 _MOST_EXCESS: Final = 48
 _MANY: Final = 1 << 12
 """Elements of a sample that says how low codes should be."""
