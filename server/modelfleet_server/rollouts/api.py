@@ -18,11 +18,11 @@ from modelfleet_server.kit.api import (
 )
 from modelfleet_server.kit.errors import InvalidError
 from modelfleet_server.kit.paging import Page, PageDep, fetch_page
-from modelfleet_server.rollouts import service
+from modelfleet_server.rollouts import drafts, service
 from modelfleet_server.rollouts.domain import Event, State, parse_wave
+from modelfleet_server.rollouts.drafts import Wish
 from modelfleet_server.rollouts.gate import Gate
 from modelfleet_server.rollouts.rollback import roll_back
-from modelfleet_server.rollouts.service import Wish
 from modelfleet_server.rollouts.tables import Rollout, RolloutWave
 from modelfleet_server.trust.director import Director
 
@@ -146,8 +146,8 @@ def post_plan(
 ) -> PlanOut:
     """Show what a rollout would do; deltas that it could use are asked for."""
     with database.read() as session:
-        made = service.preview(session, _wish(wish))
-        ref, lacks = service.find_lacking(session, _wish(wish), made)
+        made = drafts.preview(session, _wish(wish))
+        ref, lacks = drafts.find_lacking(session, _wish(wish), made)
     if lacks:
         with database.write() as session:
             deltas.request(session, ref, actor=str(actor), at_ms=now)
@@ -173,7 +173,7 @@ def post_rollout(
     now: NowDep,
 ) -> RolloutOut:
     """Make a rollout, and start it where `start` says so."""
-    rollout = service.create(session, _wish(wish), actor, now_ms=now)
+    rollout = drafts.create(session, _wish(wish), actor, now_ms=now)
     if wish.start:
         service.start(session, director, rollout, actor, now_ms=now)
     return out(session, rollout)
@@ -225,7 +225,7 @@ def post_deployment(
     now: NowDep,
 ) -> RolloutOut:
     """Deploy: a rollout of one wave without a gate."""
-    rollout = service.create(session, _target(wish), actor, now_ms=now)
+    rollout = drafts.create(session, _target(wish), actor, now_ms=now)
     service.start(session, director, rollout, actor, now_ms=now)
     return out(session, rollout)
 

@@ -11,8 +11,9 @@ from modelfleet_server.devices.tables import Group, SlotState
 from modelfleet_server.kit.access import Actor
 from modelfleet_server.rollouts.deployments import edit
 from modelfleet_server.rollouts.domain import Event, State, after
+from modelfleet_server.rollouts.drafts import Wish, create
 from modelfleet_server.rollouts.gate import Outcome
-from modelfleet_server.rollouts.service import Wish, active, create, first_step, note
+from modelfleet_server.rollouts.service import active, first_step, note
 from modelfleet_server.rollouts.tables import Rollout, RolloutWave
 from modelfleet_server.trust.director import Director
 

@@ -1,8 +1,7 @@
-"""Use cases of rollouts: plan, create, start, move, undo, deploy, roll back."""
+"""Use cases of rollouts once there is a draft: start, move, undo, and where they stand."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 from sqlmodel import Session, col, select
 
@@ -10,13 +9,12 @@ from modelfleet_manifests.admission import plan_admission
 from modelfleet_manifests.deployment import Admit, Step, Tighten
 from modelfleet_manifests.release import Release, ReleaseRef
 from modelfleet_server.audit import service as audit
-from modelfleet_server.catalog.service import find_release, releases_by_id
+from modelfleet_server.catalog.service import releases_by_id
 from modelfleet_server.deltas import service as deltas
 from modelfleet_server.deltas.store import count_needs
-from modelfleet_server.devices.groups import find_group
 from modelfleet_server.devices.tables import Group
 from modelfleet_server.kit.access import Actor
-from modelfleet_server.kit.errors import ConflictError, InvalidError, NotFoundError
+from modelfleet_server.kit.errors import ConflictError, NotFoundError
 from modelfleet_server.kit.ids import new_id
 from modelfleet_server.rollouts import stack
 from modelfleet_server.rollouts.deployments import edit
@@ -24,97 +22,14 @@ from modelfleet_server.rollouts.domain import (
     ACTIVE,
     Event,
     State,
-    Wave,
     after,
     parse_wave,
     reach_of,
-    write_wave,
 )
 from modelfleet_server.rollouts.gate import Gate, Outcome
-from modelfleet_server.rollouts.planning import Plan, plan
+from modelfleet_server.rollouts.planning import plan
 from modelfleet_server.rollouts.tables import Rollout, RolloutWave
 from modelfleet_server.trust.director import Director
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """A rollout to be made.
-
-    Attributes:
-        group: Name of the group.
-        waves: In order; the last one is `all`.
-        gate: Between waves; None widens as soon as a wave is through.
-        skip_missing: Go on although some members have no variant.
-    """
-
-    group: str
-    slot: str
-    model: str
-    version: str
-    waves: tuple[Wave, ...]
-    gate: Gate | None = None
-    skip_missing: bool = False
-
-
-def preview(session: Session, wish: Wish) -> Plan:
-    """Return what a rollout would do; changes nothing.
-
-    Raises:
-        NotFoundError: There is no such group or release.
-        InvalidError: A wave lists a device that cannot take part.
-    """
-    group = find_group(session, wish.group)
-    _ref, release = find_release(session, wish.model, wish.version)
-    return plan(session, group, wish.slot, release, list(wish.waves))
-
-
-def create(session: Session, wish: Wish, actor: Actor, *, now_ms: int) -> Rollout:
-    """Make a draft.
-
-    Raises:
-        NotFoundError: There is no such group or release.
-        InvalidError: Members lack a variant, or the waves make no sense.
-        ConflictError: Another rollout holds the slot of the group.
-    """
-    group = find_group(session, wish.group)
-    ref, release = find_release(session, wish.model, wish.version)
-    _check_waves(wish.waves)
-    _check_free(session, group, wish.slot)
-    made = preview(session, wish)
-    _check_variants(made, wish)
-    if find_lacking(session, wish, made)[1]:
-        deltas.request(session, ref, actor=str(actor), at_ms=now_ms)
-    rollout = Rollout(
-        id=new_id(),
-        group_id=group.id,
-        group_name=group.name,
-        slot=wish.slot,
-        release=ref.id,
-        model=release.model,
-        version=release.version,
-        state=State.DRAFT,
-        step=new_id(),
-        salt=new_id(),
-        waves_json=json.dumps([write_wave(wave) for wave in wish.waves]),
-        gate_json=json.dumps(asdict(wish.gate)) if wish.gate else None,
-        created_by=str(actor),
-        created_ms=now_ms,
-        changed_ms=now_ms,
-    )
-    session.add(rollout)
-    session.flush()
-    note(session, rollout, actor, "rollout.created", now_ms)
-    return rollout
-
-
-def find_lacking(session: Session, wish: Wish, made: Plan) -> tuple[ReleaseRef, bool]:
-    """Return the release, and whether deltas to it could help that nobody looked at yet.
-
-    Raises:
-        NotFoundError: There is no such release.
-    """
-    ref, release = find_release(session, wish.model, wish.version)
-    return ref, deltas.lacks(session, count_needs(session, release, made.runs))
 
 
 def waits_for_deltas(session: Session, rollout: Rollout) -> bool:
@@ -140,7 +55,7 @@ def start(
             returned to.
     """
     group = group_of(session, rollout)
-    _check_free(session, group, rollout.slot, but=rollout.id)
+    check_free(session, group, rollout.slot, but=rollout.id)
     waits = rollout.state is State.DRAFT and waits_for_deltas(session, rollout)
     rollout.state = after(rollout.state, Event.PREPARE if waits else Event.START)
     if waits:
@@ -300,7 +215,12 @@ def active(session: Session, group_id: str, slot: str) -> Sequence[Rollout]:
     ).all()
 
 
-def _check_free(session: Session, group: Group, slot: str, *, but: str = "") -> None:
+def check_free(session: Session, group: Group, slot: str, *, but: str = "") -> None:
+    """Return if no rollout but `but` holds a slot of a group.
+
+    Raises:
+        ConflictError: One does.
+    """
     for held in active(session, group.id, slot):
         if held.id == but:
             continue
@@ -309,27 +229,6 @@ def _check_free(session: Session, group: Group, slot: str, *, but: str = "") -> 
             f"{slot!r} of group {group.name!r}",
             f"Finish it, or take it back: modelfleet rollout undo {held.id[:8]}.",
             rollout=held.id,
-        )
-
-
-def _check_waves(waves: Sequence[Wave]) -> None:
-    if not waves or write_wave(waves[-1]) != "all":
-        raise InvalidError("the last wave must be all", "End the waves with --wave all.")
-
-
-def _check_variants(made: Plan, wish: Wish) -> None:
-    if not made.shares:
-        raise InvalidError(
-            f"no member of group {wish.group!r} can run {wish.model} {wish.version}",
-            "See why: modelfleet rollout plan.",
-        )
-    if made.left_out and not wish.skip_missing:
-        first = made.left_out[0]
-        raise InvalidError(
-            f"{len(made.left_out)} devices have no variant, first {first.device}: "
-            f"{first.reason}",
-            "Publish a variant for it, or say --skip-missing to leave them out.",
-            devices=[one.device for one in made.left_out],
         )
 
 

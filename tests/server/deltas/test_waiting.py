@@ -11,12 +11,12 @@ from modelfleet_server.deltas.service import PLANNER
 from modelfleet_server.devices.tables import Group
 from modelfleet_server.kit.access import system
 from modelfleet_server.kit.ids import new_id
-from modelfleet_server.rollouts import service
+from modelfleet_server.rollouts import drafts, service
 from modelfleet_server.rollouts.deployments import steps_of
 from modelfleet_server.rollouts.domain import Event, State, parse_wave
+from modelfleet_server.rollouts.drafts import Wish
 from modelfleet_server.rollouts.engine import begin_prepared
 from modelfleet_server.rollouts.planning import Plan
-from modelfleet_server.rollouts.service import Wish
 from modelfleet_server.rollouts.tables import Rollout
 
 ADA = system("ada")
@@ -34,7 +34,7 @@ def group(yard: Yard) -> Group:
 
 def start(yard: Yard) -> Rollout:
     with yard.database.write() as session:
-        rollout = service.create(session, WISH, ADA, now_ms=NOW)
+        rollout = drafts.create(session, WISH, ADA, now_ms=NOW)
         return service.start(session, yard.fleet.director, rollout, ADA, now_ms=NOW)
 
 
@@ -54,7 +54,7 @@ def steps(yard: Yard, group: Group) -> int:
 
 def preview(yard: Yard) -> Plan:
     with yard.database.read() as session:
-        return service.preview(session, WISH)
+        return drafts.preview(session, WISH)
 
 
 def test_it_waits_while_they_are_made_and_then_goes_out(yard: Yard, group: Group) -> None:
