@@ -43,6 +43,7 @@ class EnrolledDevice:
                 token=self.me.token,
                 nonce=random_id(),
                 want=[Wish(release_path(one.model, one.version), one.id) for one in want],
+                ran=self.clock.take_run(),
             ),
             self.rising,
         )

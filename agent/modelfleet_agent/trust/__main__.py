@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 def refresh(task: Refresh, site: Site, rising: Clock) -> Answer:
     """Verify the metadata and write the new state; say what time it is."""
     directory = Path(task.directory)
-    before, floors = believe(directory, task.fleet), recollect(directory, task.fleet)
+    before = believe(directory, task.fleet)
+    floors = rules.age(recollect(directory, task.fleet), task.ran)
     root = load_root(directory)
     if sha256(root) != task.fleet:
         return Answer(code="E_METADATA", what="factory/root.json is of another fleet")

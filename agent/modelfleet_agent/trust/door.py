@@ -104,6 +104,7 @@ class TrustDoor:
             proxy=self._proxy,
             nonce=secrets.token_hex(16),
             want=[Wish(release_path(one.model, one.version), one.id) for one in want],
+            ran=self._clock.take_run(),
         )
         with self._lock:
             answer = self._run(task, cancel)

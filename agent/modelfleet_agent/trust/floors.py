@@ -8,7 +8,8 @@ who replaces a stolen key also ends what the thief counted up. Adding a key ends
 |------------|--------------------------------------|-----------------------------------|
 | `claimed`  | a snapshot that names the role       | timestamp or snapshot             |
 | `seen`     | the role, under its own signatures   | that role                         |
-| clock      | the signed issue time of a timestamp | timestamp; never passes the root  |
+| clock      | the signed issue time of a timestamp,| timestamp; never passes the root  |
+|            | and running time of this device      |                                   |
 | `models`   | the floor that a model's role has    | never                             |
 | tombstones | any authentic file                   | never                             |
 """
@@ -21,6 +22,8 @@ from msgspec.structs import replace
 from modelfleet_manifests.semver import is_lower
 
 ONLINE = ("timestamp", "snapshot")
+PACE = 98
+"""Per cent of its running time that a device counts: its oscillator may run fast."""
 
 
 class Floor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,7 +60,8 @@ class Floors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         stopped: Likewise, that were ever stopped.
         issued: When the newest timestamp was signed, Unix ms, as it says itself.
         stamped: Keys of the timestamp, for `issued`.
-        clock: What follows from `issued` under the current root: it is at least so late.
+        aged: Ms that this device ran since `issued`, as far as it counts them.
+        clock: What follows from both under the current root: it is at least so late.
     """
 
     fleet: str
@@ -71,6 +75,7 @@ class Floors(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stopped: list[str] = []
     issued: int = 0
     stamped: list[str] = []
+    aged: int = 0
     clock: int = 0
 
 
@@ -88,7 +93,7 @@ def under_root(
     online = {key for role in ONLINE for key in keys[role]}
     kept = _still(floors.online, online)
     dated = _still(floors.stamped, keys["timestamp"])
-    issued = floors.issued if dated else 0
+    issued, aged = (floors.issued, floors.aged) if dated else (0, 0)
     return replace(
         floors,
         root=max(floors.root, version),
@@ -101,7 +106,8 @@ def under_root(
         },
         issued=issued,
         stamped=floors.stamped if dated else [],
-        clock=max(min(issued, expires - 1000), 0),
+        aged=aged,
+        clock=_clock(issued + aged, expires),
     )
 
 
@@ -116,8 +122,25 @@ def dated(floors: Floors, issued: int, keys: Collection[str], expires: int) -> F
     """
     if issued <= floors.issued:
         return floors
-    clock = max(min(issued, expires - 1000), 0)
-    return replace(floors, issued=issued, stamped=sorted(keys), clock=clock)
+    # who has the key cannot take back the time that passed by signing yesterday's
+    aged = max(floors.issued + floors.aged - issued, 0)
+    clock = _clock(issued + aged, expires)
+    return replace(floors, issued=issued, stamped=sorted(keys), aged=aged, clock=clock)
+
+
+def age(floors: Floors, ran_ms: int) -> Floors:
+    """Return the floors after the device ran for a while; the clock follows `under_root`.
+
+    Without it, whoever signs what time it is could tell each start the same: then nothing
+    that the device holds would ever expire.
+
+    Args:
+        floors: As they were.
+        ran_ms: By a clock that only rises.
+    """
+    if not floors.issued:
+        return floors
+    return replace(floors, aged=floors.aged + ran_ms * PACE // 100)
 
 
 def claim(floors: Floors, versions: Mapping[str, int]) -> Floors:
@@ -169,6 +192,10 @@ def behind(floors: Floors, versions: Mapping[str, int], roles: Iterable[str]) ->
     Nothing is installed while there are any: what is withheld may be a revocation.
     """
     return [role for role in roles if versions.get(role, 0) < _highest(floors, role)]
+
+
+def _clock(time: int, expires: int) -> int:
+    return max(min(time, expires - 1000), 0)
 
 
 def _highest(floors: Floors, role: str) -> int:

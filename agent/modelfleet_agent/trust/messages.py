@@ -24,6 +24,7 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True, tag="refresh", tag_fiel
         proxy: HTTP proxy to the server, "" where there is none.
         nonce: For the time token.
         want: Releases to look up.
+        ran: Ms that the device ran and that no refresh was told of yet.
     """
 
     directory: str
@@ -33,6 +34,7 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True, tag="refresh", tag_fiel
     proxy: str = ""
     nonce: str
     want: list[Wish]
+    ran: int = 0
 
 
 class Recall(msgspec.Struct, frozen=True, kw_only=True, tag="recall", tag_field="task"):

@@ -4,7 +4,8 @@ A device starts without a confirmed time, and installs nothing new before it has
 token confirms it for this start, and the monotonic clock carries it on: the wall clock may
 say 1970 or 2099, or be set while the agent runs. Within a start it never goes back while
 the keys that told it are still in the role; nothing of it is written to disk, so that a
-stolen key can poison it until the next start at most.
+stolen key can poison it until the next start at most. How long the device ran is: the
+floor of the clock rises with it, so that such a key cannot stop it either.
 """
 
 import threading
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 
 from modelfleet_agent.clock import Clock, boot_ms, now_ms
 from modelfleet_manifests.timetoken import LIFE_MS
+
+TOLD_MS = 10 * 60 * 1000
+"""Running time is told in pieces of at least so much: each is written to flash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class TrustedClock:
         self._wall = wall
         self._rising = rising
         self._told: Told | None = None
+        self._counted = rising()
         self._lock = threading.Lock()
 
     def confirm(self, told: Told) -> None:
@@ -59,6 +64,15 @@ class TrustedClock:
         with self._lock:
             if self._told is not None and not self._told.keys <= set(keys):
                 self._told = None
+
+    def take_run(self) -> int:
+        """Return the ms that passed since they were taken last; 0 before ten minutes."""
+        with self._lock:
+            ran = self._rising() - self._counted
+            if ran < TOLD_MS:
+                return 0
+            self._counted += ran
+            return ran
 
     @property
     def confirmed(self) -> bool:

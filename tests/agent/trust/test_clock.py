@@ -1,12 +1,17 @@
 """What time it is: told with a nonce, and by nobody who has not signed it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.solo import DAY
+from tests.support.solo import DAY, NOW, SoloFleet
 from tests.support.solo_device import EnrolledDevice, floors_of
 from tests.support.solo_http import FleetServer
 
+from modelfleet_agent.trust import floors as rules
+from modelfleet_agent.trust.floors import PACE, Floors
 from modelfleet_agent.trust.timing import Told, TrustedClock
 from modelfleet_manifests.keys import PrivateKey
 from modelfleet_manifests.release import ReleaseRef
@@ -16,6 +21,14 @@ BAD = "a" * 64
 
 FAR = 4_070_908_800_000
 """The year 2099."""
+
+
+@contextmanager
+def signing_at(fleet: SoloFleet, time: int) -> Iterator[None]:
+    """Let what is published say that it was signed at `time`, Unix ms."""
+    now, fleet.now = fleet.now, time
+    yield
+    fleet.now = now
 
 
 def is_fresh(device: EnrolledDevice) -> bool:
@@ -190,6 +203,70 @@ def test_within_a_start_a_stolen_time_key_cannot_stop_the_clock(
         device.clock.confirm(Told(begun, device.rising(), keys))
     assert device.door().now() == begun + 39 * DAY
     assert not is_fresh(device)  # the revocation files have expired by now
+
+
+def test_stolen_time_and_timestamp_keys_cannot_stop_the_clock_of_a_device_that_runs(
+    device: EnrolledDevice, ref: ReleaseRef
+) -> None:
+    fleet, begun = device.fleet, device.fleet.now
+    device.refresh(ref)
+    fleet.tells = lambda: begun
+    for role in ("timestamp", "snapshot"):
+        fleet.roles[role].expires = fleet._in_days(400)
+    for day in range(1, 37):  # each day a start, told the same, with a timestamp to match
+        device.reboot()
+        fleet.now = begun + day * DAY
+        with signing_at(fleet, begun + day):
+            fleet.publish(only=[])
+        assert device.refresh(ref).code == ""
+        assert floors_of(device).clock == begun + day * DAY * PACE // 100
+    assert device.state.listed  # what runs goes on
+    assert not is_fresh(device)  # by now the files of revocations and stops have expired
+
+
+def test_a_device_that_was_off_or_asks_every_minute_counts_only_what_it_ran(
+    device: EnrolledDevice, ref: ReleaseRef
+) -> None:
+    fleet, begun = device.fleet, device.fleet.now
+    device.refresh(ref)
+    fleet.now += 60 * DAY
+    device.reboot()
+    device.refresh(ref)
+    assert floors_of(device).clock == begun
+    serial = floors_of(device).serial
+    for _ in range(9):
+        fleet.now += 60_000
+        device.refresh(ref)
+    assert floors_of(device).serial == serial  # each record is written to flash
+    fleet.now += 60_000
+    device.refresh(ref)
+    assert floors_of(device).clock == begun + 600_000 * PACE // 100
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("ran"), st.integers(0, 40 * DAY)),
+            st.tuples(st.just("signed"), st.integers(0, 4 * DAY)),
+        )
+    )
+)
+def test_honest_timestamps_and_running_time_never_pass_the_true_time(
+    story: list[tuple[str, int]],
+) -> None:
+    true, floors = NOW, rules.dated(Floors(fleet="f"), NOW, ["k"], NOW + 9999 * DAY)
+    for what, ms in story:
+        before = floors.clock
+        true += ms
+        if what == "signed":
+            floors = rules.dated(floors, true, ["k"], NOW + 9999 * DAY)
+            assert floors.clock == true
+        else:
+            fast = ms * 102 // 100  # an oscillator that is two per cent fast
+            keys = {role: ["k"] for role in ("timestamp", "snapshot")}
+            floors = rules.age(floors, fast)
+            floors = rules.under_root(floors, 1, keys, NOW + 9999 * DAY)
+        assert before <= floors.clock <= true
 
 
 def test_targets_without_a_timekeeper_are_refused(
