@@ -131,8 +131,21 @@ LAST = MINIMAL["candidates"][0]  # type: ignore[index]
         ({"candidates": [{**LAST, "steps": [{"step": "prepare"}]}]}, "begin with"),
         ({"candidates": [{**LAST, "steps": [{"step": "magic"}]}]}, "magic"),
         ({"candidates": [{**LAST, "precision": "fp16"}]}, "steps make another"),
-        ({"candidates": [{**LAST, "steps": [{"step": "opset"}, {"step": "external"},
-                                            {"step": "clean"}]}]}, "must be the last"),
+        (
+            {
+                "candidates": [
+                    {
+                        **LAST,
+                        "steps": [
+                            {"step": "opset"},
+                            {"step": "external"},
+                            {"step": "clean"},
+                        ],
+                    }
+                ]
+            },
+            "must be the last",
+        ),
         ({"objective": {"accuracy_drop": 0.02}}, "accuracy_drop"),
     ],
 )
