@@ -123,11 +123,16 @@ class Plant:
         self.files[version] = master.digest
 
     def deploy(self, version: str) -> dict[str, Any]:
+        eventually(self.is_settled, "the rollout before is done", 60)
         wish = {"group": "plant", "slot": SLOT, "model": MODEL, "version": version}
         answer = self.operator.post("/api/v1/deployments", json=wish)
         assert answer.status_code == 201, answer.text
         found: dict[str, Any] = answer.json()
         return found
+
+    def is_settled(self) -> bool:
+        found = self.operator.get("/api/v1/rollouts").json()["items"]
+        return all(one["state"] == "done" for one in found)
 
     def slot(self, name: str) -> dict[str, Any]:
         seen = self.operator.get(f"/api/v1/devices/dev-{name}").json()

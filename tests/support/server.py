@@ -135,8 +135,11 @@ def begin_fleet(settings: Settings) -> None:
     All fleets of a test process are copies of one, with its keys: a test that needs two
     fleets that are strangers to each other holds a ceremony of its own.
     """
-    shutil.copytree(_begun(), settings.home, dirs_exist_ok=True)
-    settings.home.chmod(0o700)
+    if settings.database_url == Settings(settings.home).database_url:
+        shutil.copytree(_begun(), settings.home, dirs_exist_ok=True)
+        settings.home.chmod(0o700)
+    else:
+        _hold_ceremony(settings)
 
 
 def make_database(path: Path) -> Database:
@@ -149,7 +152,12 @@ def make_database(path: Path) -> Database:
 def _begun() -> Path:
     """Return a home to copy: migrations and keys cost as much as most tests."""
     settings = Settings(_templates() / "fleet")
-    settings.home.mkdir(mode=0o700)
+    _hold_ceremony(settings)
+    return settings.home
+
+
+def _hold_ceremony(settings: Settings) -> None:
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(settings.database_url)
     migrations.upgrade(database)
     with database.write() as session:
@@ -162,7 +170,6 @@ def _begun() -> Path:
             cost=CHEAP,
         )
     database.close()
-    return settings.home
 
 
 @cache

@@ -109,7 +109,7 @@ def test_cpu_that_is_used_up_postpones_what_is_left(
     monkeypatch.setattr("modelfleet_server.deltas.planner.BATCH_COUNT", 1)
     monkeypatch.setattr("modelfleet_server.deltas.domain.LEAST_CPU_MS", 1)
     monkeypatch.setattr("modelfleet_server.deltas.domain.ENCODED_PER_MS", 1 << 40)
-    yard.release("1.2.0", digits("1.1.0").read_bytes() + b"\0" * 9)
+    yard.release("1.2.0", digits("1.1.0").read_bytes() + noise(3, 8 << 20))
     yard.run("1.0.0", 1)
     yard.run("1.1.0", 5)
     yard.plan("1.2.0", Budget(64, PLENTY.length, 2))
