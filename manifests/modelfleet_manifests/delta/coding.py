@@ -12,7 +12,7 @@ from .books import BookReader, count_bits, encode_books, list_books
 from .container import Op
 from .floats import FORMATS
 from .groups import read_groups
-from .lanes import LaneCode, Lanes, read_lane_head
+from .lanes import LaneCode, Lanes, keys_of, read_lane_head
 from .prediction import Piece, Prediction, Side, predict, restore, subtract
 from .schedule import Refill
 from .sides import pack_sides, unpack_sides
@@ -182,7 +182,7 @@ class SymbolStream:
         raw = pack_bits(columns.fields, columns.widths)
         code = None
         if np.count_nonzero(columns.symbols) < _FEW * left.size:
-            code = self._lanes.encode(context, columns.symbols)
+            code = self._lanes.encode(keys_of(context, columns.symbols), columns.symbols)
         else:
             books, code = self._compete(context, columns, left.size, len(raw))
             if code is None:
@@ -197,13 +197,14 @@ class SymbolStream:
         self, contexts: Array, columns: Split, size: int, raw: int
     ) -> tuple[bytes, LaneCode | None]:
         """Return books, and lanes where these are worth it; try what can win only."""
-        counts = _count(contexts, columns.symbols)
+        keys = keys_of(contexts, columns.symbols)
+        counts = np.bincount(keys, minlength=ctx.CONTEXTS * ALPHABET).reshape(-1, ALPHABET)
         floor = count_bits(counts) / 8
         worth = _WORTH * (floor + raw)
         small, sparse = size < PIECE, floor * 8 < _SPARSE * size
         code, least = None, 0.0
         if sparse or small or floor * (_HUFFMAN - _LEARNING) > worth:
-            code = self._lanes.encode(contexts, columns.symbols)
+            code = self._lanes.encode(keys, columns.symbols)
             least = _size_of(code, columns, self._width * 8)
             if sparse or not (small or least > floor * _HUFFMAN - worth):
                 return b"", code
@@ -241,14 +242,6 @@ class _Ready:
 
     def finish(self) -> None:
         """There are as many symbols as contexts."""
-
-
-def _count(contexts: Array, symbols: Array) -> Array:
-    """Return how often each symbol occurs in each context."""
-    codes = contexts.astype(np.intp)
-    codes *= ALPHABET
-    codes += symbols
-    return np.bincount(codes, minlength=ctx.CONTEXTS * ALPHABET).reshape(-1, ALPHABET)
 
 
 def _size_of(code: LaneCode, columns: Split, bits: int) -> float:

@@ -1,7 +1,7 @@
 """Symbols of a block by rANS, with tables that both sides learn from block to block."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,11 @@ from .varints import read_varint, write_varint
 
 Array = NDArray[Any]
 
+_RUN: Final = 1 << 16
+"""Elements learnt from at once by a reader, whose memory is small; a multiple of four."""
+_SHOWN: Final = np.uint32(1 << 16)
+"""The code of a symbol is at least this, unless its frequency is 0."""
+
 
 class LaneHead(NamedTuple):
     """What a block says of its lanes, and where that ends."""
@@ -37,20 +42,17 @@ class Lanes:
         """Start from the guesses for words of `width` bytes."""
         self._tables = Tables(ctx.lay_guesses(width))
 
-    def encode(self, contexts: Array, symbols: Array) -> "LaneCode":
+    def encode(self, keys: Array, symbols: Array) -> "LaneCode":
         """Return a block; `learn` from it if it is the one that is sent.
 
         Args:
-            contexts: Per element, uint8.
+            keys: Per element, from `keys_of`.
             symbols: Per element, uint8.
         """
-        codes = contexts.astype(np.int32)
-        codes *= ALPHABET
-        layout = choose_layout(
-            self._tables.codes.take(codes[::16] + symbols[::16]), codes.size
-        )
+        known = (symbols == ESCAPE).nonzero()[0]
+        layout = choose_layout(self._tables.codes.take(keys[::16]), keys.size)
         while True:
-            found = self._try(layout, codes, contexts, symbols.copy())
+            found = self._try(layout, keys, known)
             if found is not None:
                 return found
             layout = slower_growth(layout)
@@ -72,31 +74,38 @@ class Lanes:
         done = 0
         for end in _epochs(layout, self._tables):
             decoder.run_to(end, self._tables.decoding(present), contexts, symbols)
-            self._tables.learn(contexts[done:end], symbols[done:end])
+            self._learn(contexts[done:end], symbols[done:end])
             done = end
         decoder.finish()
         return symbols
 
-    def _try(
-        self, layout: Layout, codes: Array, contexts: Array, symbols: Array
-    ) -> "LaneCode | None":
+    def _learn(self, contexts: Array, symbols: Array) -> None:
+        step = self._tables.stride
+        runs = (slice(at, at + _RUN, step) for at in range(0, symbols.size, _RUN))
+        keys = (keys_of(contexts[run], symbols[run]) for run in runs)
+        self._tables.learn(keys, symbols.size)
+
+    def _try(self, layout: Layout, keys: Array, known: Array) -> "LaneCode | None":
         tables = self._tables.copy()
-        found = np.empty(symbols.size, np.uint32)
+        found = np.empty(keys.size, np.uint32)
+        escaped = [known]
         at = 0
         for end in _epochs(layout, tables):
-            part = tables.codes.take(codes[at:end] + symbols[at:end])
-            lost = (part < 1 << 16).nonzero()[0]
+            some, part = keys[at:end], found[at:end]
+            tables.codes.take(some, out=part, mode="clip")
+            lost = (part < _SHOWN).nonzero()[0]
             if lost.size:
-                symbols[at + lost] = ESCAPE
-                part[lost] = tables.codes.take(codes[at + lost] + ESCAPE)
-            found[at:end] = part
-            tables.learn(contexts[at:end], symbols[at:end])
+                some = some.copy()
+                some[lost] += ESCAPE - some[lost] % ALPHABET
+                part[lost] = tables.codes.take(some[lost])
+                escaped.append(at + lost)
+            tables.learn((some[:: tables.stride],), end - at)
             at = end
         words = encode_symbols(layout, found)
         if words is None:
             return None
         head = bytes([layout.top, layout.bottom]) + write_varint(layout.steps)
-        return LaneCode(head, words, (symbols == ESCAPE).nonzero()[0], tables)
+        return LaneCode(head, words, np.concatenate(escaped), tables)
 
 
 class LaneCode(NamedTuple):
@@ -113,6 +122,14 @@ class LaneCode(NamedTuple):
     words: bytes
     escaped: Array
     tables: Tables
+
+
+def keys_of(contexts: Array, symbols: Array) -> Array:
+    """Return context * ALPHABET + symbol per element, intp."""
+    keys = contexts.astype(np.intp)
+    keys *= ALPHABET
+    keys += symbols
+    return keys
 
 
 def read_lane_head(data: memoryview) -> LaneHead:

@@ -32,7 +32,9 @@ _BYTES_PER_LANE: Final = 40
 _RUN: Final = 1 << 15
 """Elements decoded between two looks at their symbols: these stay in the cache."""
 _FEW_BITS: Final = 1.5
-"""Symbols of fewer bits get twice the lanes: there are more of them to get through."""
+"""Symbols of fewer bits get twice the lanes: there are more of them to get through;"""
+_HARDLY_ANY: Final = 0.4
+"""and below this twice as many again."""
 
 Array = NDArray[Any]
 
@@ -117,7 +119,7 @@ def choose_layout(codes: Array, size: int) -> Layout:
     frequencies = np.maximum(codes >> 16, 1).astype(np.float32)
     bits = max(0.02, float(PROB_BITS - np.log2(frequencies).mean()))
     spent = int(size * bits / 8)
-    lanes = spent // _BYTES_PER_LANE << (bits < _FEW_BITS)
+    lanes = spent // _BYTES_PER_LANE << (bits < _FEW_BITS) + (bits < _HARDLY_ANY)
     top = min(_MAX_TOP, max(_MIN_LANES, lanes.bit_length() - 1))
     bottom = min(top, _MIN_LANES + (spent >> 12).bit_length() // 2 * 2, _MAX_BOTTOM)
     growth = _GROWTH * (_UNEVEN if bits < _FEW_BITS else 1)

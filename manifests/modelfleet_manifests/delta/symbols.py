@@ -76,12 +76,16 @@ def split(left: Array, shift: Array, bits: int) -> Split:
         shift: Raw low bits per element, uint8.
         bits: Of a whole word.
     """
-    q = left >> shift
+    if shift.any():
+        q = left >> shift
+        fields = left.view(np.uint32) & _MASKS.take(shift)
+    else:  # as of 8-bit numbers: much quicker
+        q = left.copy()
+        fields = np.zeros(left.size, np.uint32)
     sign = q >> 31
     q ^= sign
     far = np.flatnonzero(q >= _DIRECT)
     symbols = q.astype(np.uint8)
-    fields = left.view(np.uint32) & _MASKS.take(shift)
     widths = shift.copy()
     if far.size:
         sizes = np.minimum(q.take(far), _LIMIT - 1)

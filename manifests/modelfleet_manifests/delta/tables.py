@@ -4,6 +4,7 @@ Nothing about frequencies is written into a patch. Each context starts from a gu
 what it sees, and the tables are made anew each time the elements seen have doubled.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -21,8 +22,6 @@ LAST_REFRESH: Final = 1 << 20
 _TOTAL: Final = 1 << PROB_BITS
 _SEEN: Final = 16
 """What one element adds to its count."""
-_RUN: Final = 1 << 16
-"""Elements counted at once, a multiple of four."""
 _GUESSED: Final = 24
 """How many elements a guess weighs."""
 _OUTER: Final = np.arange(FINE, SIDE)
@@ -90,16 +89,22 @@ class Tables:
         twin.__dict__.update(self.__dict__, _counts=self._counts.copy())
         return twin
 
-    def learn(self, contexts: Array, symbols: Array) -> None:
-        """Count these elements; the tables change when enough were seen."""
-        step = 4 if self._seen >= _SPARSE else 1
-        for at in range(0, symbols.size, _RUN):
-            codes = contexts[at : at + _RUN : step].astype(np.intp)
-            codes *= ALPHABET
-            codes += symbols[at : at + _RUN : step]
-            counts = np.bincount(codes, minlength=self._counts.size)
+    @property
+    def stride(self) -> int:
+        """One in so many elements is counted now."""
+        return 4 if self._seen >= _SPARSE else 1
+
+    def learn(self, keys: Iterable[Array], size: int) -> None:
+        """Count elements; the tables change when enough were seen.
+
+        Args:
+            keys: `context * ALPHABET + symbol` of every `stride`-th of them, in pieces.
+            size: How many elements there are.
+        """
+        for some in keys:
+            counts = np.bincount(some, minlength=self._counts.size)
             self._counts += counts.reshape(self._counts.shape) * _SEEN
-        self._seen += symbols.size
+        self._seen += size
         if self._seen < self._due:
             return
         self._due = self._seen + min(self._seen, LAST_REFRESH)

@@ -7,6 +7,7 @@ from modelfleet_manifests.delta import contexts, floats
 from modelfleet_manifests.delta.bits import BitReader, pack_bits, unpack_bits
 from modelfleet_manifests.delta.container import Method, Op
 from modelfleet_manifests.delta.groups import read_groups
+from modelfleet_manifests.delta.lanes import keys_of
 from modelfleet_manifests.delta.prediction import Piece, Side, predict
 from modelfleet_manifests.delta.rans import (
     Decoder,
@@ -72,11 +73,12 @@ def test_symbols_come_back_from_any_number_of_lanes(
     seed: int, size: int, skew: float
 ) -> None:
     tables, symbols, context = draw_symbols(seed, size, skew)
+    keys = keys_of(context, symbols)
     for _ in range(8):
-        tables.learn(context, symbols)
-    codes = tables.codes.take(context.astype(np.int32) * 64 + symbols)
+        tables.learn([keys[:: tables.stride]], size)
+    codes = tables.codes.take(keys)
     symbols[codes < 1 << 16] = 62
-    codes = tables.codes.take(context.astype(np.int32) * 64 + symbols)
+    codes = tables.codes.take(keys_of(context, symbols))
     layout = choose_layout(codes, size)
     while (data := encode_symbols(layout, codes)) is None:
         layout = slower_growth(layout)
@@ -89,8 +91,9 @@ def test_symbols_come_back_from_any_number_of_lanes(
 
 def test_many_lanes_cost_little() -> None:
     tables, symbols, context = draw_symbols(1, 300_000, 0.3)
-    tables.learn(context, symbols)
-    codes = tables.codes.take(context.astype(np.int32) * 64 + symbols)
+    keys = keys_of(context, symbols)
+    tables.learn([keys], symbols.size)
+    codes = tables.codes.take(keys)
     layout = choose_layout(codes, symbols.size)
     data = encode_symbols(layout, codes)
     assert data is not None
