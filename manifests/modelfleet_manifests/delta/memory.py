@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 
 _LARGEST: Final = 31 << 20
-"""Bytes: hardly any array of this package is larger, and glibc hears of no more than 32 MiB.
-It keeps twice as much before it gives memory back."""
+"""Bytes: hardly any array of this package is larger, and glibc learns of less than 32 MiB
+only. It keeps twice as much before it gives memory back."""
 
 
 def keep_freed_memory() -> None:
