@@ -1,12 +1,13 @@
 """The MQTT session: one thread of paho's, and a queue of what happens."""
 
+import contextlib
 import logging
-import queue
 import secrets
 import socket
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 from paho.mqtt.client import (
     Client,
@@ -18,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from modelfleet_agent.clock import monotonic_s
 from modelfleet_agent.enrol import Enrolment
 from modelfleet_agent.link import tunnel
 from modelfleet_manifests.topics import (
@@ -32,6 +34,7 @@ KEEP_ALIVE_S = 30
 MAX_SPREAD_S = 120.0
 MAX_QUEUED = 256
 FAREWELL_S = 1.0
+GRANT_S = 30.0
 _RANDOM = secrets.SystemRandom()
 
 log = logging.getLogger(__name__)
@@ -65,6 +68,13 @@ class Delivered:
 
 
 Event = Arrived | Connected | Disconnected | Delivered
+
+
+class Sink(Protocol):
+    """Takes what happens, from any thread."""
+
+    def put(self, event: Event, /) -> object:
+        """Take one event."""
 
 
 def reconnect_wait(failures: int, spread_s: float, share: float) -> float:
@@ -114,7 +124,7 @@ class Session:
     def __init__(
         self,
         enrolment: Enrolment,
-        events: "queue.Queue[Event]",
+        events: Sink,
         *,
         proxy: str = "",
         count: Callable[[int], object] = lambda _count: None,
@@ -139,7 +149,10 @@ class Session:
         self._draw = draw
         self._failures = 0
         self._groups: frozenset[str] = frozenset()
-        self._lock = threading.Lock()  # groups against the connect that subscribes them
+        self._asked: dict[
+            int, float
+        ] = {}  # subscriptions without an answer, and since when
+        self._lock = threading.Lock()  # both against the connect that subscribes
         self._client = self._make_client(proxy)
 
     def start(self) -> None:
@@ -174,6 +187,23 @@ class Session:
                 self._client.unsubscribe([deployment_topic(one) for one in sorted(gone)])
             if new:
                 self._subscribe([deployment_topic(one) for one in sorted(new)])
+
+    def look(self, grant_s: float = GRANT_S) -> None:
+        """Give up a connection on which a subscription went `grant_s` without an answer.
+
+        A broker that answers pings and nothing else would keep this device deaf for good:
+        seen once with rumqttd, which took a subscription while another client left.
+        """
+        with self._lock:
+            limit = monotonic_s() - grant_s
+            deaf = any(since < limit for since in self._asked.values())
+            connection = self._client.socket()
+            if not deaf or not isinstance(connection, socket.socket):
+                return
+            self._asked = {}
+        log.warning("MF_LINK no answer to a subscription in %g s", grant_s)
+        with contextlib.suppress(OSError):  # it was lost by itself
+            connection.shutdown(socket.SHUT_RDWR)
 
     def publish(self, kind: str, payload: bytes) -> int | None:
         """Send a `report` or `telemetry` (QoS 1); None where the session is down.
@@ -212,7 +242,9 @@ class Session:
         return client
 
     def _subscribe(self, topics: list[str]) -> None:
-        self._client.subscribe([(topic, 1) for topic in topics])
+        _, number = self._client.subscribe([(topic, 1) for topic in topics])
+        if number is not None:
+            self._asked[number] = monotonic_s()
 
     def _wait_before_reconnect(self) -> None:
         wait = reconnect_wait(self._failures, self._spread, self._draw())
@@ -233,6 +265,7 @@ class Session:
         self._failures = 0
         own = [device_topic(self._me.device, kind) for kind in ("assignment", "ack")]
         with self._lock:
+            self._asked = {}
             groups = [deployment_topic(one) for one in sorted(self._groups)]
             self._subscribe([*own, TIMESTAMP, RECALLS, *groups])
         client.publish(self._presence, ONLINE, qos=1, retain=True)
@@ -252,6 +285,8 @@ class Session:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
+        with self._lock:
+            self._asked = {}
         self._events.put(Disconnected(str(reason)))
         self._wait_before_reconnect()
 
@@ -273,10 +308,12 @@ class Session:
         self,
         _client: Client,
         _data: object,
-        _number: int,
+        number: int,
         reasons: list[ReasonCode],
         _properties: Properties | None,
     ) -> None:
+        with self._lock:
+            self._asked.pop(number, None)
         for reason in reasons:
             if reason.is_failure:
                 log.warning("MF_LINK the broker refuses a subscription: %s", reason)

@@ -28,7 +28,7 @@ from modelfleet_manifests.topics import RECALLS, TIMESTAMP, parse_topic
 
 log = logging.getLogger(__name__)
 
-LONGEST_S = 0.5  # a signal is seen within it
+LONGEST_S = 1.0  # what people at the device wish is seen within it
 AFTER_DEFECT_S = 1.0
 
 
@@ -60,14 +60,20 @@ class Probed:
     facts: Facts
 
 
-Event = mqtt.Event | Moved | Refreshed | Recalled | Probed
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The supervisor is to end."""
+
+
+Event = mqtt.Event | Moved | Refreshed | Recalled | Probed | Stopped
+Events = queue.SimpleQueue[Event]  # a signal handler may put into it while this thread does
 
 
 @dataclass
 class Parts:
     """What the supervisor holds together."""
 
-    events: "queue.Queue[Event]"
+    events: Events
     desk: Desk
     refresher: Refresher
     session: mqtt.Session
@@ -98,6 +104,7 @@ class Supervisor:
     def stop(self) -> None:
         """End soon; may be called from a signal handler."""
         self._stopping = True
+        self._parts.events.put(Stopped())
 
     def run(self) -> None:
         """Take events until `stop`."""
@@ -140,6 +147,8 @@ class Supervisor:
                     self._complain(error)
             case Probed(found):
                 self._learn(found)
+            case Stopped():
+                return
             case _:
                 self._handle_link(event)
 
@@ -239,6 +248,7 @@ class Supervisor:
 
     def _look(self) -> None:
         self._parts.notifier.look()
+        self._parts.session.look()
         if not self._parts.proof.look():
             self.stop()
         self._obey()

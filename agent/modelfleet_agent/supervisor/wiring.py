@@ -26,7 +26,7 @@ from modelfleet_agent.supervisor.desk import Desk
 from modelfleet_agent.supervisor.history import History
 from modelfleet_agent.supervisor.keeper import Keeper
 from modelfleet_agent.supervisor.loop import (
-    Event,
+    Events,
     Moved,
     Parts,
     Probed,
@@ -78,7 +78,7 @@ class Agent:
         enrolment = load_enrolment(settings.dir)
         key = load_report_key(settings.dir)
         self._stack.enter_context(closing(lock(settings.dir)))
-        self._events: queue.Queue[Event] = queue.Queue()
+        self._events: Events = queue.SimpleQueue()
         self._link = open_link(
             settings,
             clock=self._now,
@@ -88,7 +88,7 @@ class Agent:
         self._door = open_door(settings, enrolment, self._link.permit)
         session = Session(
             enrolment,
-            self._events,  # type: ignore[arg-type]  # it only puts
+            self._events,
             proxy=settings.link.proxy_to(enrolment.mqtt_host),
             count=counting(self._link.permit, (enrolment.mqtt_host, enrolment.mqtt_port)),
         )
