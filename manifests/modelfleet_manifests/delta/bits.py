@@ -25,9 +25,10 @@ def pack_bits(values: Array, widths: Array) -> bytes:
         values: Each below 2^width, uint32.
         widths: 0 to 32 bits, one per value.
     """
-    if not np.all(widths):
-        used = np.flatnonzero(widths)
-        values, widths = values[used], widths[used]
+    used = widths != 0  # places of what is True are found many times faster
+    if not used.all():
+        some = used.nonzero()[0]
+        values, widths = values[some], widths[some]
     if not widths.size:
         return b""
     starts = np.cumsum(widths, dtype=np.int64)
@@ -38,7 +39,10 @@ def pack_bits(values: Array, widths: Array) -> bytes:
     shifted = values.astype(np.uint64)
     shifted <<= starts.view(np.uint64)
     # fields that start in one word are disjoint: or them, then write that word and the next
-    firsts = np.flatnonzero(np.diff(places, prepend=-1))
+    begins = np.empty(places.size, np.bool_)
+    begins[0] = True
+    np.not_equal(places[1:], places[:-1], out=begins[1:])
+    firsts = begins.nonzero()[0]
     joined = np.bitwise_or.reduceat(shifted, firsts)
     words = np.zeros(packed_size(total) // 4 + 1, np.uint32)
     rows = places[firsts]

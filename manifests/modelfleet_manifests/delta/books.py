@@ -20,6 +20,10 @@ Array = NDArray[Any]
 MAX_BOOKS: Final = 12
 _TABLE_BITS: Final = 400
 """What a book costs besides its symbols, about."""
+_TIME_BITS: Final = 0.008
+"""Bits per element that a book saves in a large block, or else the time to read it is"""
+_LARGE: Final = 1 << 18
+"""worth more."""
 SINGLE, PAIRS = 1, 2
 _NEAR: Final = 15
 """Pairs: 0 to 14 are the symbols nearest to zero, 15 stands for any other."""
@@ -58,11 +62,13 @@ def list_books(counts: Array) -> Books:
     groups = [[int(used[number])] for number in order]
     rows = rows[order]
     bits = _bits(rows)
+    size = int(rows.sum())
+    least = _TIME_BITS * size if size >= _LARGE else _TABLE_BITS
     while len(groups) > 1:
         joined = _bits(rows[:-1] + rows[1:])
         price = joined - bits[:-1] - bits[1:]
         at = int(price.argmin())
-        if price[at] > _TABLE_BITS and len(groups) <= MAX_BOOKS:
+        if price[at] > least and len(groups) <= MAX_BOOKS:
             break
         groups[at] += groups.pop(at + 1)
         rows[at] += rows[at + 1]

@@ -39,6 +39,9 @@ _LEARNING: Final = 1.007
 """lanes about this much: neither is tried where the other is known to win."""
 _WORTH: Final = 0.0022
 """Share of a block that lanes must save: they take several times as long to decode."""
+_WORTH_MUCH: Final = 0.008
+"""The same for many words of two bytes, each of which costs as much as one of four."""
+_MANY: Final = 1 << 18
 
 
 class _Symbols(Protocol):
@@ -200,7 +203,8 @@ class SymbolStream:
         keys = keys_of(contexts, columns.symbols)
         counts = np.bincount(keys, minlength=ctx.CONTEXTS * ALPHABET).reshape(-1, ALPHABET)
         floor = count_bits(counts) / 8
-        worth = _WORTH * (floor + raw)
+        halves = self._width == 2 and size >= _MANY  # noqa: PLR2004 - bytes
+        worth = (_WORTH_MUCH if halves else _WORTH) * (floor + raw)
         small, sparse = size < PIECE, floor * 8 < _SPARSE * size
         code, least = None, 0.0
         if sparse or small or floor * (_HUFFMAN - _LEARNING) > worth:

@@ -212,10 +212,10 @@ def _fit_slopes(before: Array, step: Array, kind: int) -> Array:
     slopes: Array = np.einsum("oci,oci->c", before, step) / np.maximum(power, _TINY)
     slopes[~np.isfinite(slopes)] = 0
     x, y = _few_of(before), _few_of(step)
-    start = np.median(np.where(x != 0, y / x, 0), 1).astype(np.float32)
+    start = _middles(np.where(x != 0, y / x, 0))
     start[~np.isfinite(start)] = 0
-    near = np.median(np.abs(y - x * start[:, None]), 1)
-    bent = np.median(np.abs(y - x * slopes[:, None]), 1) > _BENT * near
+    near = _middles(np.abs(y - x * start[:, None]))
+    bent = _middles(np.abs(y - x * slopes[:, None])) > _BENT * near
     if np.count_nonzero(bent) > _FEW_BENT * bent.size:
         before, step = before[:, bent], step[:, bent]
         slopes[bent] = _fit_inliers(before, step, start[bent], _FAR * near[bent], kind)
@@ -238,8 +238,15 @@ def _fit_inliers(before: Array, step: Array, start: Array, near: Array, kind: in
 def _spread_of(left: Array) -> Array:
     """Return what the mean size of residuals would be without those that are far larger."""
     sizes = np.abs(_few_of(left))
-    spread: Array = np.minimum(np.median(sizes, 1) / np.float32(log(2)), sizes.mean(1))
+    spread: Array = np.minimum(_middles(sizes) / np.float32(log(2)), sizes.mean(1))
     return spread
+
+
+def _middles(rows: Array) -> Array:
+    """Return the median of each row; of an even number the upper one."""
+    at = rows.shape[1] // 2
+    middles: Array = np.partition(rows, at, 1)[:, at]
+    return middles
 
 
 def _few_of(values: Array) -> Array:
