@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -190,11 +191,18 @@ class FailedError(Exception):
 
 def _run(name: str, *arguments: object) -> dict[str, Any]:
     """Run one step of a codec in a process of its own."""
+    # as our children run: numpy's algebra otherwise spins on a second processor for a while
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     child = [sys.executable, "-m", "bench._delta_peers", name]
     command = [*child, *(str(argument) for argument in arguments)]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         raise FailedError(f"longer than {TIMEOUT_S} s") from None

@@ -21,9 +21,7 @@ MAX_BOOKS: Final = 12
 _TABLE_BITS: Final = 400
 """What a book costs besides its symbols, about."""
 _TIME_BITS: Final = 0.008
-"""Bits per element that a book saves in a large block, or else the time to read it is"""
-_LARGE: Final = 1 << 18
-"""worth more."""
+"""Bits per element that a book must save where the time to read it counts."""
 SINGLE, PAIRS = 1, 2
 _NEAR: Final = 15
 """Pairs: 0 to 14 are the symbols nearest to zero, 15 stands for any other."""
@@ -50,11 +48,12 @@ class Books(NamedTuple):
     total: int
 
 
-def list_books(counts: Array) -> Books:
+def list_books(counts: Array, *, quick: bool = False) -> Books:
     """Return books that make few bits of symbols that occur so often.
 
     Args:
         counts: Per context and symbol, int64.
+        quick: Rather fewer books, which take less time to read.
     """
     used = np.flatnonzero(counts.any(1))
     rows = counts[used].astype(np.float64)
@@ -62,8 +61,7 @@ def list_books(counts: Array) -> Books:
     groups = [[int(used[number])] for number in order]
     rows = rows[order]
     bits = _bits(rows)
-    size = int(rows.sum())
-    least = _TIME_BITS * size if size >= _LARGE else _TABLE_BITS
+    least = max(_TABLE_BITS, _TIME_BITS * int(rows.sum()) if quick else 0)
     while len(groups) > 1:
         joined = _bits(rows[:-1] + rows[1:])
         price = joined - bits[:-1] - bits[1:]

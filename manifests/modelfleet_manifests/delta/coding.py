@@ -40,8 +40,9 @@ _LEARNING: Final = 1.007
 _WORTH: Final = 0.0022
 """Share of a block that lanes must save: they take several times as long to decode."""
 _WORTH_MUCH: Final = 0.008
-"""The same for many words of two bytes, each of which costs as much as one of four."""
-_MANY: Final = 1 << 18
+"""The same for words of two bytes, each of which takes as long as one of four,"""
+_LARGE: Final = 8 << 20
+"""in a file of so many bytes: with less it hardly matters how long it takes."""
 
 
 class _Symbols(Protocol):
@@ -70,6 +71,9 @@ class SymbolStream:
         self._shifts = ctx.lay_shifts(_MANTISSAS[width], width)
         self._joints = lay_joints(self._shifts, width)
         self._sides: dict[int, Side] = {}
+        self._is_large = sum(op.length for op in ops) >= _LARGE
+        much = self._is_large and width == 2  # noqa: PLR2004 - bytes
+        self._worth = _WORTH_MUCH if much else _WORTH
 
     def encode(
         self, refill: Refill, new: Sequence[memoryview], sides: Mapping[int, Side]
@@ -203,8 +207,7 @@ class SymbolStream:
         keys = keys_of(contexts, columns.symbols)
         counts = np.bincount(keys, minlength=ctx.CONTEXTS * ALPHABET).reshape(-1, ALPHABET)
         floor = count_bits(counts) / 8
-        halves = self._width == 2 and size >= _MANY  # noqa: PLR2004 - bytes
-        worth = (_WORTH_MUCH if halves else _WORTH) * (floor + raw)
+        worth = self._worth * (floor + raw)
         small, sparse = size < PIECE, floor * 8 < _SPARSE * size
         code, least = None, 0.0
         if sparse or small or floor * (_HUFFMAN - _LEARNING) > worth:
@@ -212,7 +215,9 @@ class SymbolStream:
             least = _size_of(code, columns, self._width * 8)
             if sparse or not (small or least > floor * _HUFFMAN - worth):
                 return b"", code
-        books = encode_books(list_books(counts), contexts, columns.symbols)
+        books = encode_books(
+            list_books(counts, quick=self._is_large), contexts, columns.symbols
+        )
         return books, None if len(books) - worth < least or code is None else code
 
     def _open_lanes(self, body: memoryview, contexts: Array) -> tuple["_Ready", BitReader]:
