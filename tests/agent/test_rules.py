@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.agent import models
-from tests.agent.link.test_rules import proxying
 from tests.agent.rig import SLOT, Rig
 from tests.agent.test_supervisor import begin
+from tests.support.proxy import proxying
 
 from modelfleet_agent import cli
 from modelfleet_agent.link.permit import Permit

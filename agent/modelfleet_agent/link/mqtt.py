@@ -35,6 +35,7 @@ MAX_SPREAD_S = 120.0
 MAX_QUEUED = 256
 FAREWELL_S = 1.0
 GRANT_S = 30.0
+"""What a broker may take to answer a subscription."""
 _RANDOM = secrets.SystemRandom()
 
 log = logging.getLogger(__name__)
@@ -149,9 +150,8 @@ class Session:
         self._draw = draw
         self._failures = 0
         self._groups: frozenset[str] = frozenset()
-        self._asked: dict[
-            int, float
-        ] = {}  # subscriptions without an answer, and since when
+        # subscriptions without an answer, and since when
+        self._asked: dict[int, float] = {}
         self._lock = threading.Lock()  # both against the connect that subscribes
         self._client = self._make_client(proxy)
 

@@ -62,7 +62,7 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The supervisor is to end."""
+    """The supervisor is to end; this only wakes it."""
 
 
 Event = mqtt.Event | Moved | Refreshed | Recalled | Probed | Stopped
@@ -135,6 +135,8 @@ class Supervisor:
             return
 
     def _handle(self, event: Event) -> None:
+        if isinstance(event, Stopped):
+            return  # no reason to decide or report
         self._dirty = True
         self._decide_at = 0.0
         match event:
@@ -147,8 +149,6 @@ class Supervisor:
                     self._complain(error)
             case Probed(found):
                 self._learn(found)
-            case Stopped():
-                return
             case _:
                 self._handle_link(event)
 

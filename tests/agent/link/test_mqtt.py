@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.agent.link.test_rules import proxying
 from tests.support.brokers import kill, make_broker
 from tests.support.mqtt import Peer, peers
+from tests.support.proxy import proxying, relay
 
 from modelfleet_agent.enrol import Enrolment
 from modelfleet_agent.link.mqtt import (
@@ -184,25 +184,14 @@ def muting(broker: ChildBroker) -> Iterator[int]:
     assert broker.address is not None
     upstream = (broker.address.host, broker.address.port)
 
-    def pipe(source: socket.socket, target: socket.socket, *, muted: bool = False) -> None:
-        passed = False
-        while data := source.recv(65536):
-            if not (muted and passed):
-                target.sendall(data)
-            passed = True
-        target.shutdown(socket.SHUT_WR)
-
     def serve(server: socket.socket) -> None:
-        for muted in (True, False):
+        for mute in (True, False):
             client = server.accept()[0]
             with client, socket.create_connection(upstream) as other:
-                up = threading.Thread(target=pipe, args=(client, other))
-                up.start()
-                pipe(other, client, muted=muted)
-                up.join(TIMEOUT_S)
+                relay(client, other, mute=mute)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        serving = threading.Thread(target=serve, args=(server,))
+        serving = threading.Thread(target=serve, args=(server,), daemon=True)
         serving.start()
         yield server.getsockname()[1]
         serving.join(TIMEOUT_S)
@@ -217,19 +206,20 @@ def test_a_broker_that_never_answers_a_subscription_is_given_up(
     with muting(broker) as port:
         me = msgspec.structs.replace(enrolment(broker, "cam-11"), mqtt_port=port)
         listener = Listener(me)
-        listener.wait_for(Connected)
-        end = time.monotonic() + TIMEOUT_S
-        while listener.events.empty() and time.monotonic() < end:
-            listener.session.look(0.5)
-            time.sleep(0.05)
-        listener.wait_for(Disconnected)
-        listener.wait_for(Connected)
-        listener.wait(lambda event: event == Arrived(topic, b"assigned"))
-        listener.session.look(0.5)  # what was answered is not given up
-        time.sleep(0.6)
-        listener.session.look(0.5)
-        assert listener.session.connected
-        listener.session.stop()
+        try:
+            listener.wait_for(Connected)
+            end = time.monotonic() + TIMEOUT_S
+            while listener.events.empty() and time.monotonic() < end:
+                listener.session.look(0.5)
+                time.sleep(0.05)
+            listener.wait_for(Disconnected)
+            listener.wait_for(Connected)
+            listener.wait(lambda event: event == Arrived(topic, b"assigned"))
+            time.sleep(0.6)
+            listener.session.look(0.5)  # what was answered is not given up
+            assert listener.session.connected
+        finally:
+            listener.session.stop()
 
 
 def test_without_a_broker_nothing_is_sent_and_it_is_told(broker: ChildBroker) -> None:

@@ -51,6 +51,21 @@ def test_symbols_come_back_from_books_some_at_a_time(
     assert np.array_equal(found, symbols)
 
 
+@given(SEEDS, st.floats(0.5, 20))
+@settings(max_examples=20, deadline=None)
+def test_where_time_counts_there_are_fewer_books_at_little_cost(
+    seed: int, mean: float
+) -> None:
+    context, symbols = draw_block(seed, 1 << 18, mean)
+    codes = context.astype(np.int64) * ALPHABET + symbols
+    counts = np.bincount(codes, minlength=contexts.CONTEXTS * ALPHABET)
+    counts = counts.reshape(-1, ALPHABET)
+    most, few = list_books(counts), list_books(counts, quick=True)
+    assert few.total <= most.total
+    sizes = [len(encode_books(books, context, symbols)) for books in (most, few)]
+    assert sizes[1] <= 1.02 * sizes[0]
+
+
 @pytest.mark.parametrize(("mean", "mode"), [(0.2, PAIRS), (9.0, SINGLE)])
 def test_small_symbols_go_in_pairs(mean: float, mode: int) -> None:
     context, symbols = draw_block(1, 50_000, mean)
