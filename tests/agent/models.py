@@ -27,6 +27,28 @@ def linear(bias: float = 0.0, *, seed: int = 7) -> bytes:
     )
 
 
+def trapping(divisor: int) -> bytes:
+    """`linear`, except that -1 divides the least integer while it is loaded.
+
+    ONNX Runtime divides constants as it loads, and an x86 processor answers that quotient,
+    which has no 64 bits, with a trap that ends the process.
+    """
+    weights = np.random.default_rng(7).normal(size=(ROWS, CLASSES)).astype(np.float32)
+    return _graph(
+        [
+            helper.make_node("Div", ["least", "divisor"], ["quotient"]),
+            helper.make_node("Cast", ["quotient"], ["bias"], to=TensorProto.FLOAT),
+            helper.make_node("MatMul", ["x", "w"], ["xw"]),
+            helper.make_node("Add", ["xw", "bias"], ["y"]),
+        ],
+        {
+            "w": weights,
+            "least": np.full(CLASSES, np.iinfo(np.int64).min, np.int64),
+            "divisor": np.full(CLASSES, divisor, np.int64),
+        },
+    )
+
+
 def wide(step: int = 0, *, width: int = 4096) -> bytes:
     """Two dense layers: smaller packed, and smaller still by delta from another step."""
     random = np.random.default_rng(7)

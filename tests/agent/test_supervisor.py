@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -70,13 +71,19 @@ def begin(rig: Rig, *arguments: str) -> Release:
     return old
 
 
-def spoil(rig: Rig, release: Release) -> None:
-    """Flip a bit of the active file, in place."""
+def spoil(rig: Rig, release: Release, data: bytes | None = None) -> None:
+    """Flip a bit of the active file, or write `data`, in place."""
     path = rig.dir / "store" / release.variants[0].digest
     path.chmod(0o600)
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
+    if data is None:
+        flipped = bytearray(path.read_bytes())
+        flipped[-1] ^= 1
+        data = bytes(flipped)
     path.write_bytes(data)
+
+
+def rows_of(rig: Rig) -> list[SlotReport]:
+    return [one.slots[SLOT] for one in rig.reports if SLOT in one.slots]
 
 
 def running(row: SlotReport) -> Running:
@@ -154,6 +161,27 @@ def test_bit_rot_is_found_and_repaired_at_boot(rig: Rig) -> None:
     rig.start()
     rig.serves(old)
     assert any("E_DIGEST" in text for one in rig.reports for text in one.errors)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only there it traps")
+def test_rot_that_kills_the_runtime_is_repaired_and_not_held_against_the_release(
+    rig: Rig,
+) -> None:
+    old = begin(rig)
+    new = rig.release("1.1.0", models.trapping(1))
+    rig.fleet.publish()
+    rig.deploy(new, old)
+    rig.serves(new)
+    rig.kill()
+    spoil(rig, new, models.trapping(-1))
+    rig.start()
+    since = len(rig.reports)
+    rig.serves(new, since=since)
+    assert rig.answer()[0] == 200
+    assert not any(row.reason == "quarantined" for row in rows_of(rig))
+    errors = [text for one in rig.reports for text in one.errors]
+    assert any("E_DIGEST" in text for text in errors)
 
 
 def test_a_revoked_release_is_not_installed_and_a_stopped_one_does_not_run_on(

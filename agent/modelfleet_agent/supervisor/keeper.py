@@ -154,7 +154,7 @@ class Keeper:
                     record.version,
                 )
                 continue
-            if engine.serve(record):
+            if engine.serve(record, doubted=bool(self._deaths)):
                 return
             if which == "current":  # missing, altered, or it does not load any more
                 self.rotten.add(engine.slot)

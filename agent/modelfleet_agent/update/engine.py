@@ -154,13 +154,17 @@ class Engine:
         if thread:
             thread.join(timeout_s)
 
-    def serve(self, record: Record) -> bool:
+    def serve(self, record: Record, *, doubted: bool = False) -> bool:
         """Let `record`, which is on disk, answer: at boot and after the child's death.
+
+        Args:
+            record: What is to answer.
+            doubted: Hash before loading; see `returning.bring_back`.
 
         Raises:
             RetryableError: The runtime child cannot be had.
         """
-        return returning.bring_back(self._work(), record)
+        return returning.bring_back(self._work(), record, doubted=doubted)
 
     def _first(self, goal: Goal) -> Event:
         if goal.repair or self._tools.store.missing(goal.record):

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 HOUR_MS = 3_600_000
 LOADS = 2  # once more where the child died: another slot's model may have killed it
+DIED = frozenset({"E_RUNTIME_GONE", "E_RUNTIME_TIMEOUT"})
 
 
 def restore(work: Work) -> None:
@@ -36,8 +37,15 @@ def restore(work: Work) -> None:
     work.place.settle(None)
 
 
-def bring_back(work: Work, record: Record) -> bool:
+def bring_back(work: Work, record: Record, *, doubted: bool = False) -> bool:
     """Say whether `record` answers now.
+
+    Args:
+        work: Of its slot.
+        record: What is to answer.
+        doubted: A child died already. Then its files are hashed before they are loaded:
+            one that is altered may kill the child sooner than it is found, and would be
+            taken for a release that does.
 
     Raises:
         RetryableError: The runtime child cannot be had.
@@ -48,6 +56,8 @@ def bring_back(work: Work, record: Record) -> bool:
         runtime.start()
         is_made = False
         try:
+            if doubted:
+                _prove(work, record)
             placed = deriver.place(record)
             is_made = placed.derived is not None
             runtime.load(work.slot, placed)
@@ -55,16 +65,25 @@ def bring_back(work: Work, record: Record) -> bool:
         except (RefusedError, RetryableError) as error:
             log.warning("MF_RESTORE slot=%s %s", work.slot, error)
             work.tools.notice(work.slot, error)
+            doubted = doubted or error.code in DIED
             if is_made:  # what this device made of the release may be to blame
                 deriver.drop(record)
                 continue
             left -= 1
-            if error.code not in {"E_RUNTIME_GONE", "E_RUNTIME_TIMEOUT"}:
+            if error.code not in DIED:
                 return False
         else:
             work.place.settle(record)
             return True
     return False
+
+
+def _prove(work: Work, record: Record) -> None:
+    for file in record.files:
+        if not work.tools.store.verify(file.digest):
+            path = work.tools.store.path_of(file.digest)
+            what = f"{path} holds other bytes than were signed, or cannot be read"
+            raise RefusedError("E_DIGEST", what, expected=file.digest)
 
 
 def roll_back(work: Work, record: Record, why: str, hours: float) -> None:

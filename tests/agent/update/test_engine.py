@@ -1,5 +1,6 @@
 """The engine of one slot, from nothing to serving, and back where something is wrong."""
 
+import platform
 import secrets
 
 import pytest
@@ -211,6 +212,17 @@ def test_a_rotten_file_is_fetched_again_and_served_from_the_new_one(bench: Bench
     found = bench.runtime.verify(SLOT)
     assert found.intact
     assert bench.serves() == record.digest
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="only there it traps")
+def test_rot_that_kills_the_child_as_it_loads_is_known_as_rot(bench: Bench) -> None:
+    record = offer(bench.files, "1.0.0", models.trapping(1))
+    bench.have(record, STEP)
+    path = bench.store.path_of(record.digest)
+    path.chmod(0o600)
+    path.write_bytes(models.trapping(-1))
+    assert not bench.engine.serve(record)
+    assert [one.code for one in bench.notices] == ["E_RUNTIME_GONE", "E_DIGEST"]
 
 
 def test_a_rotten_previous_release_is_found_as_it_comes_back_and_fetched(
