@@ -28,9 +28,9 @@ class Serving:
         self.rejected = 0
         self.draining: frozenset[str] = frozenset()  # about to be loaded anew
         self.closed: frozenset[str] = frozenset()  # to local clients, by their own wish
-        self._reaper = Reaper()
-        self._loading = threading.Lock()
         self._asked_s = -QUIET_S
+        self._reaper = Reaper(self._is_quiet)
+        self._loading = threading.Lock()
 
     def load(self, slot: str, placed: Placed, threads: int) -> Loaded:
         """Load a release beside the one that answers; a resident one is hashed again.
@@ -66,18 +66,14 @@ class Serving:
     def _load(self, place: Slot, placed: Placed, threads: int) -> Loaded:
         before = resident_kib()
         # hashing on a second processor would take it from those that ask
-        quiet = monotonic_s() - self._asked_s > QUIET_S
-        session = Session(placed, threads=threads, hurried=quiet)
+        session = Session(placed, threads=threads, hurried=self._is_quiet())
         try:
             session.warm()
         except AgentError:
             session.close()
             raise
         place.offer(session)
-        if (
-            quiet
-        ):  # it holds up whoever wants memory; else it waits for the next one retired
-            self._reaper.tidy()
+        self._reaper.tidy()
         self.slots = {**self.slots, place.name: place}  # replaced, never changed: no lock
         return Loaded(
             key=session.key,
@@ -152,6 +148,9 @@ class Serving:
             rejected=self.rejected,
             releases=[row for slot in self.slots.values() for row in slot.statistics()],
         )
+
+    def _is_quiet(self) -> bool:
+        return monotonic_s() - self._asked_s > QUIET_S
 
     def _slot(self, name: str) -> Slot:
         if name not in self.slots:
