@@ -22,7 +22,6 @@ from modelfleet_agent.settings import RuntimeSettings
 from modelfleet_agent.store import Placed, Store
 
 SLOT = "bench"
-TAIL_ROWS = 256  # 11 MB of weights and runs of about 7 ms: a vision model on such a device
 
 
 @dataclass
@@ -97,17 +96,16 @@ def failed_requests(swaps: int) -> dict[str, Any]:
     }
 
 
-def p99_ratio(
-    swaps: int, *, count: int, load: float, rows: int = TAIL_ROWS
-) -> tuple[float, int]:
+def p99_ratio(swaps: int, rows: int, *, count: int, load: float) -> tuple[float, int]:
     """p99 of requests that overlap a swap, against steady; how many they are.
 
     Args:
         swaps: How many.
+        rows: Of the input: 256 makes runs of about 7 ms, as of a vision model on a device;
+            48 of 2 ms, shorter than a turn of the processor, so that the ratio tells of
+            the kernel rather than of the agent.
         count: Clients at once.
         load: Share of the time in which a client waits for its answer.
-        rows: Of the input; 48 makes runs of about 2 ms, shorter than a turn of the
-            processor, so that the ratio tells of the kernel rather than of the agent.
     """
     with stage() as made:
         bytes_ = [models.layers(11, 512, rows=rows, seed=n) for n in range(3)]

@@ -1,7 +1,7 @@
 """What the agent costs, and what an update costs the requests that come meanwhile.
 
-`python -m bench.agent [--runs N] [--swaps N] [--quick] [--only PART]`. The last line is one
-JSON object. Ratios are of one run on one machine; tails pool at least 200 swaps; medians of
+`python -m bench.agent [--runs N] [--swaps N] [--rows N] [--quick] [--only PART]`. The last line
+is one JSON object. Ratios are of one run on one machine; tails pool at least 200 swaps; medians of
 the runs. `mlserver_ratio` is null, and a line says why, where MLServer cannot be installed.
 """
 
@@ -32,9 +32,9 @@ def medians(runs: int, measure: Callable[[], dict[str, Any]]) -> dict[str, float
     return {name: median(one[name] for one in found) for name in found[0]}
 
 
-def tails(runs: int, swaps: int, *, count: int, load: float) -> float:
+def tails(runs: int, swaps: int, rows: int, *, count: int, load: float) -> float:
     """Return the median ratio; print how many requests it rests on."""
-    found = [runtime.p99_ratio(swaps, count=count, load=load) for _ in range(runs)]
+    found = [runtime.p99_ratio(swaps, rows, count=count, load=load) for _ in range(runs)]
     requests = sum(number for _, number in found)
     ratios = [round(ratio, 2) for ratio, _ in found]
     print(f"  load {load:g}: n = {requests} requests in {runs * swaps} swaps: {ratios}")
@@ -45,6 +45,9 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--swaps", type=int, default=40, help="per run, for the tails")
+    parser.add_argument(
+        "--rows", type=int, default=256, help="of a tail's input; 48: runs of about 2 ms"
+    )
     parser.add_argument("--quick", action="store_true", help="one run of each")
     parser.add_argument("--only", action="append", metavar="PART", help="such as `leak`")
     options = parser.parse_args()
@@ -57,8 +60,14 @@ def main() -> int:
         ("leak", lambda: medians(runs, runtime.leak)),
         ("endpoint", endpoints),
         ("mlserver", against_mlserver),
-        ("half", lambda: {"p99_ratio_half": tails(runs, swaps, count=1, load=0.5)}),
-        ("full", lambda: {"p99_ratio_full": tails(runs, swaps, count=2, load=1.0)}),
+        (
+            "half",
+            lambda: {"p99_ratio_half": tails(runs, swaps, options.rows, count=1, load=0.5)},
+        ),
+        (
+            "full",
+            lambda: {"p99_ratio_full": tails(runs, swaps, options.rows, count=2, load=1.0)},
+        ),
     ]
     for name, part in parts:
         if options.only and name not in options.only:
