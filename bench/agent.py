@@ -1,8 +1,9 @@
 """What the agent costs, and what an update costs the requests that come meanwhile.
 
-`python -m bench.agent [--runs N] [--swaps N] [--rows N] [--quick] [--only PART]`. The last line
-is one JSON object. Ratios are of one run on one machine; tails pool at least 200 swaps; medians of
-the runs. `mlserver_ratio` is null, and a line says why, where MLServer cannot be installed.
+`python -m bench.agent [--runs N] [--swaps N] [--rows N] [--quick] [--only PART]`. The last
+line is one JSON object. Ratios are of one run on one machine; tails pool at least 200
+swaps; medians of the runs. `mlserver_ratio` is null, and a line says why, where MLServer
+cannot be installed.
 """
 
 import argparse
