@@ -54,7 +54,9 @@ ProtectKernelTunables=yes
 ProtectControlGroups=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 RestrictNamespaces=yes
-RestrictRealtime=yes
+# answers are real-time, of the lowest rank, for a second at most while a model is loaded
+RestrictRealtime=no
+LimitRTPRIO=1
 RestrictSUIDSGID=yes
 RemoveIPC=yes
 LockPersonality=yes

@@ -16,6 +16,7 @@ import onnxruntime
 from modelfleet_agent.runtime.answers import Answers
 from modelfleet_agent.runtime.control import Control
 from modelfleet_agent.runtime.messages import Ready, decode_settings
+from modelfleet_agent.runtime.priority import Precedence
 from modelfleet_agent.runtime.protocol import Protocol
 from modelfleet_agent.runtime.server import Server
 from modelfleet_agent.runtime.serving import Serving
@@ -30,15 +31,15 @@ async def serve(channel: socket.socket, settings: RuntimeSettings) -> None:
     """Serve until the supervisor says stop."""
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     serving = Serving(request_s=settings.request_s)
-    answers = Answers(settings.remembered)
+    answers, precedence = Answers(settings.remembered), Precedence()
     protocol = Protocol(
         serving,
         answers,
         version=onnxruntime.__version__,
         local_control=settings.local_control,
     )
-    server = Server(protocol.answer, settings, serving.reject)
-    control = Control(channel, serving, gives_way=settings.is_single)
+    server = Server(protocol.answer, settings, serving.reject, precedence)
+    control = Control(channel, serving, precedence, gives_way=settings.is_single)
     try:
         port = await server.start()
     except OSError as error:

@@ -17,6 +17,7 @@ from modelfleet_agent.runtime.messages import (
     Discard,
     Failure,
     Load,
+    Loaded,
     Order,
     Ready,
     Request,
@@ -25,7 +26,7 @@ from modelfleet_agent.runtime.messages import (
     Unload,
     Verify,
 )
-from modelfleet_agent.runtime.priority import give_way
+from modelfleet_agent.runtime.priority import Precedence, give_way
 from modelfleet_agent.runtime.serving import Serving
 
 _encode = msgspec.json.Encoder().encode
@@ -36,19 +37,27 @@ class Control:
     """Carries out what the supervisor orders; ends the process when it is gone."""
 
     def __init__(
-        self, channel: socket.socket, serving: Serving, *, gives_way: bool
+        self,
+        channel: socket.socket,
+        serving: Serving,
+        precedence: Precedence,
+        *,
+        gives_way: bool,
     ) -> None:
         """Take the channel; nothing is read yet.
 
         Args:
             channel: To the supervisor.
             serving: What is ordered about.
+            precedence: Of answers over loads.
             gives_way: Loads take less of the processor than answers; for sessions that
                 run in one thread, since others keep what they inherit from the load.
         """
         self._channel = channel
+        self._serving = serving
+        self._precedence = precedence
         self._obey: dict[type[Order], Callable[[Any], object]] = {
-            Load: lambda order: serving.load(order.slot, order.placed, order.threads),
+            Load: self._load,
             Activate: lambda order: serving.activate(order.slot, order.key),
             Restore: lambda order: serving.restore(order.slot),
             Discard: lambda order: serving.discard(order.slot, order.key),
@@ -84,6 +93,10 @@ class Control:
                 else:
                     self._answer(request)
         os._exit(0)  # the supervisor died: nobody would ever update or stop this process
+
+    def _load(self, order: Load) -> Loaded:
+        with self._precedence.while_loading():
+            return self._serving.load(order.slot, order.placed, order.threads)
 
     def _answer(self, request: Request) -> None:
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from modelfleet_agent.clock import monotonic_s
 from modelfleet_agent.runtime.connection import Connection
 from modelfleet_agent.runtime.exchange import Job, Request, Response, failure
-from modelfleet_agent.runtime.priority import answer_promptly
+from modelfleet_agent.runtime.priority import Precedence
 from modelfleet_agent.settings import RuntimeSettings
 
 IDLE_S = 75.0
@@ -31,6 +31,7 @@ class Server:
         answer: Callable[[Request], Response | Job],
         settings: RuntimeSettings,
         on_rejected: Callable[[], None],
+        precedence: Precedence,
     ) -> None:
         """Take what answers requests; nothing listens yet.
 
@@ -38,14 +39,16 @@ class Server:
             answer: Called in the event loop; long work is returned as a `Job`.
             settings: Addresses, workers, queue, body size.
             on_rejected: Called for each request refused with a full queue.
+            precedence: What the threads that answer join.
         """
         self._answer = answer
         self.body_limit = settings.body_mb * MIB
         self.connections: set[Connection] = set()
         self._settings = settings
         self._on_rejected = on_rejected
+        self._join = precedence.join
         self._pool = ThreadPoolExecutor(
-            settings.workers, thread_name_prefix="infer", initializer=answer_promptly
+            settings.workers, thread_name_prefix="infer", initializer=precedence.join
         )
         self._waiting = 0
         self._listening: list[asyncio.Server] = []
@@ -58,7 +61,7 @@ class Server:
             OSError: An address is taken or too long.
         """
         loop = asyncio.get_running_loop()
-        answer_promptly()
+        self._join()
         port = None
         if self._settings.port is not None:
             tcp = await loop.create_server(self._connect, LOOPBACK, self._settings.port)
