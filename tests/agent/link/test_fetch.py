@@ -148,7 +148,7 @@ def test_a_longer_body_is_never_accepted(
 def test_a_tampered_blob_is_refused(
     fetcher: Fetcher, server: FleetServer, store: Store
 ) -> None:
-    server.break_next(PATH, Fault(body=b"x" + DATA[1:]))
+    server.break_next(PATH, Fault(body=bytes([DATA[0] ^ 1]) + DATA[1:]))
     with pytest.raises(RefusedError) as caught:
         fetcher.fetch_file(DIGEST, LENGTH)
     assert caught.value.code == "E_DIGEST"

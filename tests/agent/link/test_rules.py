@@ -130,7 +130,9 @@ def test_a_mirror_that_is_gone_is_passed_over(
 
 
 @pytest.mark.parametrize(
-    "lie", [b"x" + DATA[1:], DATA + b"more"], ids=["other bytes", "too long"]
+    "lie",
+    [bytes([DATA[0] ^ 1]) + DATA[1:], DATA + b"more"],
+    ids=["other bytes", "too long"],
 )
 def test_a_mirror_that_lies_is_left_and_told_of(
     store: Store, server: FleetServer, mirror: FleetServer, lie: bytes
