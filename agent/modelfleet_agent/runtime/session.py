@@ -1,7 +1,7 @@
 """One model in ONNX Runtime. Child processes only: imports numpy and ONNX Runtime."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,7 +95,7 @@ class Session:
         """
         if self._golden is None:
             return 0.0
-        feeds = read_golden(self._golden)[0]
+        feeds = read_golden_inputs(self._golden)
         names = [spec.name for spec in self.outputs]
         spent_ms = 0.0
         try:
@@ -166,20 +166,37 @@ def read_golden(file: PlacedFile) -> tuple[dict[str, Array], dict[str, Array]]:
         RetryableError: `E_MISSING`.
         RefusedError: `E_DIGEST`; `E_GOLDEN`: not such an archive.
     """
+    with _golden(file) as archive:
+        return _arrays(archive, "in."), _arrays(archive, "out.")
+
+
+def read_golden_inputs(file: PlacedFile) -> dict[str, Array]:
+    """Return golden inputs only: each array is read with the interpreter held.
+
+    Raises:
+        RetryableError: `E_MISSING`.
+        RefusedError: As `read_golden`.
+    """
+    with _golden(file) as archive:
+        return _arrays(archive, "in.")
+
+
+@contextlib.contextmanager
+def _golden(file: PlacedFile) -> Iterator[Mapping[str, Array]]:
     with contextlib.closing(OpenFile(file)):
         try:
             with np.load(file.path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+                yield archive
         except (ValueError, OSError, KeyError, EOFError) as error:
             what = f"golden inputs {file.path} cannot be read: {error}"
             raise RefusedError("E_GOLDEN", what) from error
-    inputs = {n.removeprefix("in."): a for n, a in arrays.items() if n.startswith("in.")}
-    outputs = {n.removeprefix("out."): a for n, a in arrays.items() if n.startswith("out.")}
-    if not inputs or not outputs:
-        raise RefusedError(
-            "E_GOLDEN", f"{file.path} has no arrays in.<name> and out.<name>"
-        )
-    return inputs, outputs
+
+
+def _arrays(archive: Mapping[str, Array], kind: str) -> dict[str, Array]:
+    arrays = {n.removeprefix(kind): archive[n] for n in archive if n.startswith(kind)}
+    if not arrays:
+        raise RefusedError("E_GOLDEN", f"the golden inputs have no array {kind}<name>")
+    return arrays
 
 
 def _open_derived(placed: Placed, undo: Callable[[], None]) -> OpenFile | None:
