@@ -1,11 +1,13 @@
 """One model in ONNX Runtime. Child processes only: imports numpy and ONNX Runtime."""
 
 import contextlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from zipfile import BadZipFile
 
-import numpy as np
 import onnxruntime as ort
+from numpy.lib.npyio import NpzFile
 
 from modelfleet_agent.clock import monotonic_us
 from modelfleet_agent.errors import RefusedError, RetryableError
@@ -183,11 +185,14 @@ def read_golden_inputs(file: PlacedFile) -> dict[str, Array]:
 
 @contextlib.contextmanager
 def _golden(file: PlacedFile) -> Iterator[Mapping[str, Array]]:
-    with contextlib.closing(OpenFile(file)):
+    with contextlib.closing(OpenFile(file)) as proven:
         try:
-            with np.load(file.path, allow_pickle=False) as archive:
+            with (
+                open(proven.fd, "rb", closefd=False) as bytes_,
+                NpzFile(bytes_, allow_pickle=False) as archive,
+            ):
                 yield archive
-        except (ValueError, OSError, KeyError, EOFError) as error:
+        except (BadZipFile, zlib.error, ValueError, OSError, KeyError, EOFError) as error:
             what = f"golden inputs {file.path} cannot be read: {error}"
             raise RefusedError("E_GOLDEN", what) from error
 

@@ -92,6 +92,24 @@ def test_golden_inputs_that_do_not_fit_are_refused(store: Store, archive: bytes)
     assert test.code in ("E_GOLDEN", "E_WARM", "E_SELF_TEST")
 
 
+ARCHIVE = models.npz(np.zeros((2, 4), np.float32), np.zeros((2, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        b"not an archive",
+        ARCHIVE[:-30],
+        ARCHIVE.replace(bytes(24), bytes(23) + b"x", 1),
+        ARCHIVE[ARCHIVE.index(b"\x93NUMPY") :][:160],
+    ],
+    ids=["garbage", "cut", "altered", "one array"],
+)
+def test_golden_inputs_that_cannot_be_read_are_named(store: Store, archive: bytes) -> None:
+    test = selftest.run(models.release(store, models.linear(), archive))
+    assert (test.ok, test.code) == (False, "E_GOLDEN")
+
+
 def test_a_model_with_weights_in_another_file_loads(store: Store, tmp_path: Path) -> None:
     graph, weights = models.with_external_data(tmp_path)
     x = np.ones((1, 4), np.float32)
